@@ -1,0 +1,125 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Accounts, devices, tokens, profiles, interactive authentication and reports.
+-- Times are milliseconds since 1970; a NULL expiry means never; flags are 0 or 1; tokens are kept as their SHA-256.
+
+CREATE TABLE account (
+    usr {int} PRIMARY KEY,
+    created {bigint} NOT NULL,
+    kind {int} NOT NULL,             -- 0 person, 1 guest, 2 made by an application service
+    admin {int} NOT NULL,
+    locked {int} NOT NULL,
+    suspended {int} NOT NULL,
+    deactivated {int} NOT NULL,
+    erased {int} NOT NULL,
+    password {blob},                 -- argon2id or bcrypt string; NULL: no password login
+    appservice {blob}                -- id of the application service that made it
+);
+
+-- Device numbers are never used twice, because transaction ids are kept by device number.
+CREATE TABLE device_number (one {int} PRIMARY KEY, next {int} NOT NULL);
+INSERT INTO device_number (one, next) VALUES (1, 1);
+
+CREATE TABLE device (
+    nid {int} PRIMARY KEY,
+    usr {int} NOT NULL,
+    id {blob} NOT NULL,
+    name {blob},
+    created {bigint} NOT NULL,
+    seen_ts {bigint},
+    seen_ip {blob},
+    seen_agent {blob},
+    UNIQUE (usr, id)
+);
+
+CREATE TABLE access_token (
+    nid {bigint} PRIMARY KEY,
+    hash {blob} NOT NULL UNIQUE,
+    usr {int} NOT NULL,
+    device {int} NOT NULL,           -- 0: none
+    created {bigint} NOT NULL,
+    expires {bigint},
+    refresh {bigint}                 -- the refresh token issued with it
+);
+CREATE INDEX access_token_usr ON access_token (usr, device);
+CREATE INDEX access_token_refresh ON access_token (refresh);
+
+CREATE TABLE refresh_token (
+    nid {bigint} PRIMARY KEY,
+    hash {blob} NOT NULL UNIQUE,
+    usr {int} NOT NULL,
+    device {int} NOT NULL,
+    created {bigint} NOT NULL,
+    expires {bigint},
+    parent {bigint}                  -- the token it was exchanged for, until it or its access token is first used
+);
+CREATE INDEX refresh_token_usr ON refresh_token (usr, device);
+CREATE INDEX refresh_token_parent ON refresh_token (parent);
+
+CREATE TABLE login_token (
+    hash {blob} PRIMARY KEY,
+    usr {int} NOT NULL,
+    expires {bigint} NOT NULL
+);
+CREATE INDEX login_token_usr ON login_token (usr);
+
+CREATE TABLE openid_token (
+    hash {blob} PRIMARY KEY,
+    usr {int} NOT NULL,
+    expires {bigint} NOT NULL
+);
+CREATE INDEX openid_token_usr ON openid_token (usr);
+
+CREATE TABLE registration_token (
+    token {blob} PRIMARY KEY,
+    created {bigint} NOT NULL,
+    uses_allowed {int},              -- NULL: any number
+    completed {int} NOT NULL,
+    expires {bigint}
+);
+
+CREATE TABLE setup_token (
+    hash {blob} PRIMARY KEY,
+    expires {bigint} NOT NULL
+);
+
+CREATE TABLE uia_session (
+    id {blob} PRIMARY KEY,
+    operation {blob} NOT NULL,       -- method, path and what else the caller bound it to
+    usr {int} NOT NULL,              -- 0: nobody is signed in
+    created {bigint} NOT NULL,
+    completed {blob} NOT NULL,       -- JSON object: stage -> what it proved
+    params {blob} NOT NULL           -- JSON object
+);
+CREATE INDEX uia_session_created ON uia_session (created);
+
+CREATE TABLE threepid (
+    medium {blob} NOT NULL,
+    address {blob} NOT NULL,
+    usr {int} NOT NULL,
+    validated {bigint} NOT NULL,
+    added {bigint} NOT NULL,
+    PRIMARY KEY (medium, address)
+);
+CREATE INDEX threepid_usr ON threepid (usr);
+
+CREATE TABLE profile_field (
+    usr {int} NOT NULL,
+    name {blob} NOT NULL,
+    value {blob} NOT NULL,           -- JSON
+    pos {bigint} NOT NULL,
+    PRIMARY KEY (usr, name)
+);
+
+CREATE TABLE report (
+    nid {bigint} PRIMARY KEY,
+    reporter {int} NOT NULL,
+    kind {int} NOT NULL,             -- 0 event, 1 room, 2 user
+    room {blob},
+    event {blob},
+    target {blob},
+    reason {blob} NOT NULL,
+    score {int},
+    created {bigint} NOT NULL,
+    state {int} NOT NULL             -- 0 open, 1 resolved, 2 dismissed
+);
+CREATE INDEX report_state ON report (state, nid);
