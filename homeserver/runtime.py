@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where time, chance, threads and the reactor come from; nothing else reads them."""
 
+import logging
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from twisted.python.threadpool import ThreadPool
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 _ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
@@ -62,6 +64,11 @@ class Runtime:
         done: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self.clock.callLater(seconds, done.callback, None)
         await done
+
+    def background(self, name: str, work: Coroutine[Deferred[Any], Any, object]) -> None:
+        """Run `work` without anybody waiting for it; what it raises is logged under `name`."""
+        running = Deferred.fromCoroutine(work)
+        running.addErrback(lambda failure: _log.error("%s failed", name, exc_info=failure.value))
 
     async def in_thread(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the general pool of 4 threads."""
