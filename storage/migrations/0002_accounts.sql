@@ -3,24 +3,24 @@
 -- Times are milliseconds since 1970; a NULL expiry means never; flags are 0 or 1; tokens are kept as their SHA-256.
 
 CREATE TABLE account (
-    usr {int} PRIMARY KEY,
+    usr {pk},
     created {bigint} NOT NULL,
-    kind {int} NOT NULL,             -- 0 person, 1 guest, 2 made by an application service
-    admin {int} NOT NULL,
-    locked {int} NOT NULL,
-    suspended {int} NOT NULL,
-    deactivated {int} NOT NULL,
-    erased {int} NOT NULL,
+    kind {small} NOT NULL,             -- 0 person, 1 guest, 2 made by an application service
+    admin {small} NOT NULL,
+    locked {small} NOT NULL,
+    suspended {small} NOT NULL,
+    deactivated {small} NOT NULL,
+    erased {small} NOT NULL,
     password {blob},                 -- argon2id or bcrypt string; NULL: no password login
     appservice {blob}                -- id of the application service that made it
 );
 
 -- Device numbers are never used twice, because transaction ids are kept by device number.
-CREATE TABLE device_number (one {int} PRIMARY KEY, next {int} NOT NULL);
+CREATE TABLE device_number (one {pk}, next {int} NOT NULL);
 INSERT INTO device_number (one, next) VALUES (1, 1);
 
 CREATE TABLE device (
-    nid {int} PRIMARY KEY,
+    nid {pk},
     usr {int} NOT NULL,
     id {blob} NOT NULL,
     name {blob},
@@ -32,7 +32,7 @@ CREATE TABLE device (
 );
 
 CREATE TABLE access_token (
-    nid {bigint} PRIMARY KEY,
+    nid {bigpk},
     hash {blob} NOT NULL UNIQUE,
     usr {int} NOT NULL,
     device {int} NOT NULL,           -- 0: none
@@ -44,7 +44,7 @@ CREATE INDEX access_token_usr ON access_token (usr, device);
 CREATE INDEX access_token_refresh ON access_token (refresh);
 
 CREATE TABLE refresh_token (
-    nid {bigint} PRIMARY KEY,
+    nid {bigpk},
     hash {blob} NOT NULL UNIQUE,
     usr {int} NOT NULL,
     device {int} NOT NULL,
@@ -111,15 +111,15 @@ CREATE TABLE profile_field (
 );
 
 CREATE TABLE report (
-    nid {bigint} PRIMARY KEY,
+    nid {bigpk},
     reporter {int} NOT NULL,
-    kind {int} NOT NULL,             -- 0 event, 1 room, 2 user
+    kind {small} NOT NULL,             -- 0 event, 1 room, 2 user
     room {blob},
     event {blob},
     target {blob},
     reason {blob} NOT NULL,
     score {int},
     created {bigint} NOT NULL,
-    state {int} NOT NULL             -- 0 open, 1 resolved, 2 dismissed
+    state {small} NOT NULL             -- 0 open, 1 resolved, 2 dismissed
 );
 CREATE INDEX report_state ON report (state, nid);

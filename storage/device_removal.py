@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes when a device goes: its tokens, its keys, its messages, in one transaction."""
+
+from collections.abc import Callable, Sequence
+
+from storage import devices, tokens
+from storage.db import Change, Txn
+
+ON_DEVICE_DELETED: tuple[Callable[[Txn, int, devices.Device], None], ...] = ()
+"""Called as (txn, usr, device) before the device's row is deleted; each deletes what its module keeps by device."""
+
+
+def delete_devices(txn: Txn, usr: int, device_ids: Sequence[str]) -> list[devices.Device]:
+    """Delete these devices of the account with all that belongs to them; returns those that existed."""
+    gone = []
+    for device_id in device_ids:
+        device = devices.find(txn, usr, device_id)
+        if device is None:
+            continue
+        for forget in ON_DEVICE_DELETED:
+            forget(txn, usr, device)
+        tokens.delete_of_device(txn, usr, device.device)
+        devices.delete_row(txn, device.device)
+        txn.announce(Change(txn.position(), "device_list", user=usr, device=device.device))
+        gone.append(device)
+    return gone
