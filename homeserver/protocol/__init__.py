@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Matrix protocol as pure functions of values."""
+"""The rules of Matrix as pure functions of values: no I/O, no clock, no randomness."""
