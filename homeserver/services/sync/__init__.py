@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a client keeps up with everything it may see."""
