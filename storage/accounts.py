@@ -4,7 +4,7 @@
 import attrs
 
 from storage import names
-from storage.db import Txn
+from storage.txn import Txn
 
 PERSON, GUEST, SERVICE_USER = 0, 1, 2
 

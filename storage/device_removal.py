@@ -4,7 +4,7 @@
 from collections.abc import Callable, Sequence
 
 from storage import devices, tokens
-from storage.db import Change, Txn
+from storage.txn import Change, Txn
 
 ON_DEVICE_DELETED: tuple[Callable[[Txn, int, devices.Device], None], ...] = ()
 """Called as (txn, usr, device) before the device's row is deleted; each deletes what its module keeps by device."""

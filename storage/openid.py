@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which OpenID tokens prove whom to third parties."""
 
-from storage.db import Txn
+from storage.txn import Txn
 
 
 def add(txn: Txn, token_hash: bytes, usr: int, now: int, expires: int) -> None:

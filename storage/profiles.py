@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from storage.db import Change, Txn
+from storage.txn import Change, Txn
 
 
 def fields(txn: Txn, usr: int) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 
 import attrs
 
-from storage.db import Txn
+from storage.txn import Txn
 
 EVENT, ROOM, USER = 0, 1, 2
 OPEN, RESOLVED, DISMISSED = 0, 1, 2

@@ -5,7 +5,7 @@ import hashlib
 
 import attrs
 
-from storage.db import Txn
+from storage.txn import Txn
 
 
 @attrs.frozen(slots=True)

@@ -3,7 +3,7 @@
 
 import attrs
 
-from storage.db import Txn
+from storage.txn import Txn
 
 
 @attrs.frozen(slots=True)
