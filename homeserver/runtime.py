@@ -27,7 +27,9 @@ class Runtime:
     is always the real one, for threads and sockets.
     """
 
-    def __init__(self, reactor: Any, *, clock: Any = None, seed: int | None = None, epoch_ms: int | None = None) -> None:
+    def __init__(
+        self, reactor: Any, *, clock: Any = None, seed: int | None = None, epoch_ms: int | None = None
+    ) -> None:
         self.reactor = reactor
         self.clock: IReactorTime = clock if clock is not None else reactor
         self.random: random.Random = random.Random(seed) if seed is not None else secrets.SystemRandom()

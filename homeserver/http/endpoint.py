@@ -103,7 +103,7 @@ class Declaration:
     guests: bool
     optional_body: bool
     waits: bool
-    max_body: str | None
+    locked: bool
     spec: str | None
 
 
@@ -119,18 +119,18 @@ def endpoint(
     guests: bool = False,
     optional_body: bool = False,
     waits: bool = False,
-    max_body: str | None = None,
+    locked: bool = False,
     spec: str | None = None,
 ) -> Callable[[F], F]:
     """Declare one endpoint; may be repeated over one function.
 
     `also` are further paths, `limit` the bucket of `rate_limits` it draws from, `guests` lets guest accounts in,
     `optional_body` takes an empty body for `{}`, `waits` cancels the call when the client hangs up (long polls only:
-    a call that writes must not be cancelled), `max_body` names the size limit of the body ("json" or "upload").
+    a call that writes must not be cancelled), `locked` lets locked accounts in.
     """
 
     def declare(function: F) -> F:
-        declared = Declaration(method, (path, *also), limit, guests, optional_body, waits, max_body, spec)
+        declared = Declaration(method, (path, *also), limit, guests, optional_body, waits, locked, spec)
         function.__dict__.setdefault("__endpoints__", []).append(declared)
         return function
 

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Twisted's HTTP server, trimmed: a socket's bytes to an Incoming, a Reply to one write."""
+
+import logging
+import tempfile
+from io import BytesIO
+from typing import BinaryIO, cast
+
+from twisted.internet import protocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from homeserver.http.dispatch import Dispatcher, error_reply
+from homeserver.http.endpoint import Stream
+from homeserver.http.incoming import Incoming, Reply
+from homeserver.http.wire import Wire
+from homeserver.protocol.errors import too_large
+from homeserver.runtime import Runtime
+
+_log = logging.getLogger(__name__)
+
+IN_MEMORY = 100_000
+PIECE = 64 * 1024
+IDLE_SECONDS = 75
+HEADER_BYTES = 32 * 1024
+# How much of a refused body is read on, so that the client gets to see the answer.
+DISCARDED = 8 << 20
+
+
+class Request(http.Request):
+    """One request on a connection; reads its body into memory or, when it is long, into a temporary file."""
+
+    channel: "Channel"
+    content: BinaryIO
+    size = 0
+    limit = IN_MEMORY
+    running: Deferred[None] | None = None
+    incoming: Incoming | None = None
+
+    def parseCookies(self) -> None:
+        """The Matrix API knows no cookies."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length <= IN_MEMORY:
+            self.content = BytesIO()
+            return
+        channel = self.channel
+        path = channel._path.partition(b"?")[0].decode("ascii", "replace")
+        self.limit = channel.site.dispatcher.body_limit(channel._command.decode("ascii", "replace"), path)
+        self.content = cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY, dir=channel.site.spool))
+        if length is not None and length > self.limit:
+            self._refuse(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size <= self.limit:
+            self.content.write(data)
+        elif not self.startedWriting:
+            self._refuse(None)
+        elif self.size > self.limit + DISCARDED:
+            self.channel.loseConnection()
+
+    def _refuse(self, length: int | None) -> None:
+        """Answer 413 before the body has come, and close the connection when it has, or when it is far too much."""
+        self.startedWriting = 1
+        self.limit = 0
+        self.channel.persistent = 0
+        self.channel.site.write(self, error_reply(too_large("The body of this request is too large")), False)
+        if length is None or length > DISCARDED:
+            self.channel.loseConnection()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self.startedWriting:
+            self.finished = 1
+            self._cleanup()
+            return
+        self.method = command
+        self.uri = path
+        self.clientproto = version
+        raw_path, _, query = path.partition(b"?")
+        self.content.seek(0)
+        site = self.channel.site
+        self.incoming = Incoming(
+            command.decode("ascii", "replace"),
+            raw_path.decode("ascii", "backslashreplace"),
+            query,
+            self.header,
+            site.client_ip(self),
+            self.content,
+            self.size,
+        )
+        site.in_flight.add(self)
+        self.running = Deferred.fromCoroutine(self._answer(site, self.incoming))
+        self.running.addErrback(self._failed)
+
+    async def _answer(self, site: "Site", incoming: Incoming) -> None:
+        try:
+            reply = await site.dispatcher.respond(incoming)
+        except CancelledError:
+            reply = None
+        finally:
+            site.in_flight.discard(self)
+        if self._disconnected or reply is None:
+            return _close(reply)
+        channel = self.channel
+        self.startedWriting = 1
+        if isinstance(reply.body, Stream) and self.method != b"HEAD":
+            site.write(self, reply, bool(channel.persistent))
+            self.registerProducer(Sender(self, reply.body), False)
+        else:
+            site.write(self, reply, bool(channel.persistent))
+            _close(reply)
+            self.end()
+
+    def _failed(self, failure: Failure) -> None:
+        _log.error("an answer could not be sent", exc_info=failure.value)
+        if not self._disconnected:
+            self.channel.loseConnection()
+
+    def header(self, name: str) -> str | None:
+        """The last value of a header, by its lower-case name."""
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
+        return values[-1].decode("utf-8", "replace") if values else None
+
+    def end(self) -> None:
+        """The answer is out; let the connection go on."""
+        if not self._disconnected:
+            self.finished = 1
+            self._cleanup()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._disconnected = True
+        del self.channel
+        if self.running is None:
+            self.content.close()
+        if self.incoming is not None and self.incoming.waits and self.running is not None:
+            self.running.cancel()
+
+
+class Sender:
+    """Sends a file a piece at a time, as fast as the connection takes it."""
+
+    def __init__(self, request: Request, stream: Stream) -> None:
+        self._request = request
+        self._file = stream.file
+        self._left = stream.length
+
+    def resumeProducing(self) -> None:
+        piece = self._file.read(min(PIECE, self._left))
+        self._left -= len(piece)
+        if piece:
+            self._request.channel.write(piece)
+        if not piece and self._left:
+            # The length is promised already: only a broken connection can tell the client.
+            self._request.channel.persistent = 0
+        if not piece or not self._left:
+            self._file.close()
+            self._request.unregisterProducer()
+            self._request.end()
+
+    def stopProducing(self) -> None:
+        self._file.close()
+
+
+class Channel(http.HTTPChannel):
+    """One connection."""
+
+    requestFactory = Request
+    totalHeadersSize = HEADER_BYTES
+    maxHeaders = 100
+    site: "Site"
+    _path: bytes
+    _command: bytes
+
+    def connectionMade(self) -> None:
+        self.site.channels.add(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        self.site.channels.discard(self)
+        super().connectionLost(reason)
+
+
+class Site(protocol.ServerFactory):
+    """The connections of one listener.
+
+    `behind_proxy` trusts the last address of X-Forwarded-For; `spool` is the folder of long bodies. `in_flight` are the
+    requests that are not answered yet.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, dispatcher: Dispatcher, runtime: Runtime, *, behind_proxy: bool = False, spool: str | None = None
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.spool = spool
+        self.channels: set[Channel] = set()
+        self.in_flight: set[Request] = set()
+        self._runtime = runtime
+        self._behind_proxy = behind_proxy
+        self._wire = Wire()
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        channel = Channel()
+        channel.site = self
+        channel.timeOut = IDLE_SECONDS
+        channel.callLater = self._runtime.reactor.callLater  # type: ignore[method-assign]
+        return channel
+
+    def client_ip(self, request: Request) -> str:
+        """The address a request comes from."""
+        if self._behind_proxy and (forwarded := request.header("x-forwarded-for")):
+            return forwarded.rpartition(",")[2].strip()
+        return str(getattr(request.client, "host", "local"))
+
+    def write(self, request: Request, reply: Reply, keep: bool) -> None:
+        """Send the head and, unless it is a file or nobody wants it, the body."""
+        body = reply.body
+        length = body.length if isinstance(body, Stream) else len(body)
+        head = self._wire.head(reply, length, self._runtime.now_ms() / 1000, keep)
+        if isinstance(body, Stream) or request.method == b"HEAD":
+            request.channel.write(head)
+        elif length < PIECE:
+            request.channel.write(head + body)
+        else:
+            request.channel.writeSequence([head, body])
+
+    def close_idle(self) -> None:
+        """End every connection on which no request is being answered, and every long poll."""
+        for channel in list(self.channels):
+            waiting = [r for r in channel.requests if r.incoming is None or not r.incoming.waits]
+            if not waiting:
+                channel.loseConnection()
+            else:
+                channel.persistent = 0
+
+
+def _close(reply: Reply | None) -> None:
+    if reply is not None and isinstance(reply.body, Stream):
+        reply.body.file.close()
