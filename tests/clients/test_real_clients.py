@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unmodified third-party clients, encryption included, against a server started by its own command line."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.trial import unittest
+
+from tests.clients import installs
+from tests.harness.servers import Postgres, Server, parley
+
+HERE = Path(__file__).resolve().parent
+
+
+class RealClients(unittest.TestCase):
+    """On SQLite."""
+
+    timeout = 600
+    postgres: ClassVar[Postgres | None] = None
+    server: ClassVar[Server]
+
+    @classmethod
+    def start_database(cls) -> Postgres | None:
+        """The cluster that the server is to use, None for SQLite."""
+        return None
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.postgres = cls.start_database()
+        cls.server = parley(Path(tempfile.mkdtemp(prefix="parley-clients-")) / "server", cls.postgres)
+        cls.server.start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.stop()
+        if cls.postgres:
+            cls.postgres.stop()
+
+    def run_journey(self, command: list[str], cwd: Path) -> None:
+        """Run a client program and report its steps when one fails."""
+        done = subprocess.run([*command, self.server.base], cwd=cwd, capture_output=True, text=True, timeout=240)
+        log = (self.server.folder / "out.log").read_text()
+        self.assertEqual(done.returncode, 0, f"{done.stdout}\n{done.stderr[-4000:]}\nserver log:\n{log[-4000:]}")
+        self.assertNotIn("Traceback", log, log)
+        self.assertIn("ok logging out removes the device for everybody", done.stdout)
+
+    def test_matrix_nio_with_encryption(self) -> None:
+        self.run_journey([installs.nio_python(), str(HERE / "nio_journey.py")], HERE)
+
+    def test_matrix_js_sdk_with_rust_crypto(self) -> None:
+        home = installs.js_folder()
+        self.run_journey([installs.node(home), "journey.mjs"], home)
+
+
+class RealClientsOnPostgres(RealClients):
+    """The same on PostgreSQL."""
+
+    @classmethod
+    def start_database(cls) -> Postgres | None:
+        """A cluster of our own."""
+        return Postgres(durable=False)
