@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key of homeserver.yaml."""
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import attrs
+
+from homeserver.config.option import at_least, option
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+
+DAY_MS = 86_400_000
+Serve = Literal["client", "federation", "metrics", "web"]
+
+
+def _server_name(value: str) -> str | None:
+    ok = value and len(value) <= 230 and all(c.isascii() and (c.isalnum() or c in ".-:[]") for c in value)
+    return None if ok else "a host name with an optional port, such as chat.example.org"
+
+
+def _url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    ok = parts.scheme in ("http", "https") and parts.netloc and not parts.query and not parts.fragment
+    return None if ok else "an address such as https://chat.example.org"
+
+
+def _port(value: int) -> str | None:
+    return None if 0 <= value <= 65535 else "a port number from 0 to 65535"
+
+
+def _networks(values: tuple[str, ...]) -> str | None:
+    try:
+        for value in values:
+            ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return "address ranges such as 10.0.0.0/8"
+    return None
+
+
+def _addresses(values: tuple[str, ...]) -> str | None:
+    try:
+        for value in values:
+            ipaddress.ip_address(value.rpartition(":")[0] if value.count(":") == 1 else value)
+    except ValueError:
+        return "addresses such as 192.0.2.53 or 127.0.0.1:5353"
+    return None
+
+
+def _database(value: str) -> str | None:
+    ok = value.startswith(("sqlite:///", "postgresql://", "postgres://"))
+    return None if ok else "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+def _room_version(value: str) -> str | None:
+    return None if value in ROOM_VERSIONS else "a room version from 1 to 12"
+
+
+@attrs.frozen
+class Tls:
+    """The certificate of a listener that speaks HTTPS."""
+
+    certificate_file: Path = option("PEM file with the certificate and those between it and the root", kind="path")
+    private_key_file: Path = option("PEM file with its private key", kind="path")
+
+
+@attrs.frozen
+class Listener:
+    """A port that the server listens on."""
+
+    port: int = option("The TCP port; 0 takes a free one", check=_port)
+    bind: str = option("The address to listen on; 0.0.0.0 or :: for all", default="127.0.0.1")
+    tls: Tls | None = option("Speak HTTPS with this certificate", default=None)
+    serve: tuple[Serve, ...] = option("What answers on this port", default=("client", "federation", "web"))
+    behind_proxy: bool = option("Take the client's address from X-Forwarded-For, as a proxy sets it", default=False)
+
+
+@attrs.frozen
+class Database:
+    """Where everything is stored."""
+
+    url: str = option(
+        "sqlite:///FILE (a relative file is relative to this one) or postgresql://USER:PASSWORD@HOST/NAME",
+        kind="database",
+        default="",
+        check=_database,
+    )
+    readers: int = option("Connections for reading beside the one that writes", default=4, check=at_least(1))
+
+
+@attrs.frozen
+class Registration:
+    """Who may make an account."""
+
+    enabled: bool = option("Anybody may make an account", default=False)
+    token_required: bool = option("A registration token is needed, too", default=False)
+    guests: bool = option("Guests may come in without a name and password", default=False)
+    shared_secret: str | None = option(
+        "With this secret tools make accounts at /_synapse/admin/v1/register", kind="secret", default=None
+    )
+
+
+@attrs.frozen
+class Passwords:
+    """What a guess at a stolen password hash costs (argon2id)."""
+
+    memory_kib: int = option("Memory of one hash in KiB", default=19456, check=at_least(8))
+    rounds: int = option("Passes over that memory", default=2, check=at_least(1))
+    minimum_length: int = option("The shortest password that is taken", default=8, check=at_least(1))
+
+
+@attrs.frozen
+class Sessions:
+    """How long access tokens live."""
+
+    access_token_lifetime: int = option(
+        "Of the tokens of clients that can refresh them", kind="duration", default=3_600_000, check=at_least(1000)
+    )
+    refresh_token_lifetime: int | None = option(
+        "How long a refresh token may lie unused; not given: for ever", kind="duration", default=None
+    )
+
+
+@attrs.frozen
+class Rate:
+    """A bucket that fills with time and pays for each call."""
+
+    per_second: float = option("How many calls come back each second", check=at_least(0.0001))
+    burst: int = option("How many calls at once", check=at_least(1))
+
+
+@attrs.frozen
+class RateLimits:
+    """How often one user, or one address for callers without an account, may call."""
+
+    enabled: bool = option("Refuse calls over the limits", default=True)
+    default: Rate = option("What has no limit of its own", default=Rate(50.0, 200))
+    message: Rate = option("Sending events", default=Rate(10.0, 100))
+    registration: Rate = option("Making accounts, by address", default=Rate(0.2, 10))
+    login: Rate = option("Signing in, by address", default=Rate(0.3, 10))
+    login_failures: Rate = option("Wrong passwords, by account", default=Rate(0.1, 10))
+    joins: Rate = option("Joining rooms", default=Rate(1.0, 30))
+    invites: Rate = option("Inviting", default=Rate(1.0, 50))
+    rooms: Rate = option("Creating rooms", default=Rate(1.0, 30))
+    keys: Rate = option("Uploading and claiming keys", default=Rate(20.0, 200))
+    media: Rate = option("Uploading files", default=Rate(2.0, 50))
+    search: Rate = option("Searching", default=Rate(2.0, 30))
+    reports: Rate = option("Reporting content", default=Rate(0.2, 10))
+
+
+@attrs.frozen
+class Network:
+    """Where the server may connect to."""
+
+    allow_private_addresses: tuple[str, ...] = option(
+        "Private address ranges that it may connect to all the same", default=(), check=_networks
+    )
+    dns: tuple[str, ...] = option("DNS servers to ask instead of the system's", default=(), check=_addresses)
+
+
+@attrs.frozen
+class Federation:
+    """Talking to other servers."""
+
+    enabled: bool = option("Take part in the Matrix network", default=False)
+    ca_file: Path | None = option("PEM file of authorities to trust instead of the system's", kind="path", default=None)
+    verify_certificates: bool = option("Check other servers' certificates; off only for tests", default=True)
+
+
+@attrs.frozen
+class Media:
+    """Files that users upload."""
+
+    dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
+    max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
+    max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+
+
+@attrs.frozen
+class Presence:
+    """Who is online."""
+
+    enabled: bool = option("Show users each other's presence", default=True)
+
+
+@attrs.frozen
+class Rooms:
+    """Rooms made here."""
+
+    default_version: str = option("The version of new rooms", default="12", check=_room_version)
+
+
+@attrs.frozen
+class Log:
+    """What the server says of itself."""
+
+    level: Literal["debug", "info", "warning", "error"] = option("The least important lines to write", default="info")
+    format: Literal["text", "json"] = option("How a line looks", default="text")
+    file: Path | None = option("Where to write; not given: to standard error", kind="path", default=None)
+
+
+@attrs.frozen
+class Support:
+    """Whom to turn to, for /.well-known/matrix/support."""
+
+    email: str | None = option("An administrator's mail address", default=None)
+    matrix_id: str | None = option("An administrator's Matrix id", default=None)
+    page: str | None = option("A page with help", default=None, check=_url)
+
+
+@attrs.frozen
+class Config:
+    """The whole file."""
+
+    server_name: str = option(
+        "The part of user ids after the colon; it can never be changed", check=_server_name, example="example.org"
+    )
+    public_base_url: str | None = option("Where clients reach this server", default=None, check=_url)
+    data_dir: Path = option("The folder of everything the server writes", kind="path", default=Path("data"))
+    signing_key_file: Path | None = option(
+        "The server's key; not given: `signing.key` in data_dir", kind="path", default=None
+    )
+    listeners: tuple[Listener, ...] = option("Ports to listen on", default=(Listener(8008),))
+    database: Database = option("", default=Database)
+    registration: Registration = option("", default=Registration)
+    passwords: Passwords = option("", default=Passwords)
+    sessions: Sessions = option("", default=Sessions)
+    rate_limits: RateLimits = option("", default=RateLimits)
+    network: Network = option("", default=Network)
+    federation: Federation = option("", default=Federation)
+    appservices: tuple[Path, ...] = option("Registration files of application services", kind="path", default=())
+    media: Media = option("", default=Media)
+    presence: Presence = option("", default=Presence)
+    rooms: Rooms = option("", default=Rooms)
+    support: Support = option("", default=Support)
+    log: Log = option("", default=Log)
+
+    @property
+    def key_file(self) -> Path:
+        """The file of the signing key."""
+        return self.signing_key_file or self.data_dir / "signing.key"
+
+    @property
+    def media_dir(self) -> Path:
+        return self.media.dir or self.data_dir / "media"
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir / 'parley.db'}"
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach this server, without a slash at the end."""
+        if self.public_base_url:
+            return self.public_base_url.rstrip("/")
+        listener = next((one for one in self.listeners if "client" in one.serve), self.listeners[0])
+        host = "localhost" if listener.bind in ("127.0.0.1", "0.0.0.0", "::", "::1") else listener.bind
+        return f"{'https' if listener.tls else 'http'}://{host}:{listener.port}"
