@@ -69,7 +69,7 @@ def check_strict(value: object) -> None:
         if kind is dict:
             pending += item.values()  # type: ignore[attr-defined]
         elif kind is list:
-            pending += item  # type: ignore[operator, arg-type]
+            pending += item  # type: ignore[arg-type]
         elif kind is int:
             if not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:  # type: ignore[operator]
                 raise bad_json("Integers must be between -(2^53)+1 and (2^53)-1")
@@ -97,7 +97,7 @@ def _is_fast(value: object) -> bool:
         if kind is dict:
             pending += item.values()  # type: ignore[attr-defined]
         elif kind is list:
-            pending += item  # type: ignore[operator, arg-type]
+            pending += item  # type: ignore[arg-type]
         elif kind is int:
             if not -_MAX_FAST_INTEGER <= item <= _MAX_FAST_INTEGER:  # type: ignore[operator]
                 return False
