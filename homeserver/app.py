@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: the whole server from a configuration and a runtime.
+
+Each area has a module in `homeserver/compose/` with one `build` function; this one puts them in order, gives their
+pages to the listeners that serve them, and starts and stops everything.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from homeserver.client_api.discovery import Capabilities, SupportContact, Versions, WellKnown
+from homeserver.client_api.health import Health, MetricsPage
+from homeserver.client_api.landing import Landing
+from homeserver.compose import accounts, e2e, rooms, sync, userdata
+from homeserver.compose.base import Base, Lifecycle
+from homeserver.config.model import Config, Serve
+from homeserver.http.auth import Authenticate, ClientAuth
+from homeserver.http.dispatch import Dispatcher
+from homeserver.http.limits import Limits, Rate
+from homeserver.http.router import Router
+from homeserver.http.stats import Stats
+from homeserver.metrics import Metrics
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.protocol.signing import Signer, SigningKey
+from homeserver.runtime import Runtime
+from homeserver.services.database import Database
+from homeserver.services.notifier import Notifier
+from homeserver.services.streams import Streams
+
+_log = logging.getLogger(__name__)
+
+COMMIT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+@attrs.define(eq=False)
+class App:
+    """The server, built. `pages` are what each face shows, `kinds` how callers are found."""
+
+    base: Base
+    pages: Mapping[Serve, Sequence[object]]
+    kinds: Mapping[type, Authenticate]
+    started: bool = False
+    stopping: bool = False
+
+    def dispatcher(self, serve: Sequence[Serve]) -> Dispatcher:
+        """What answers on a listener that serves these faces."""
+        shown = {id(page): page for face in serve for page in self.pages[face]}
+        base, media = self.base, self.base.config.media
+        health = Health(self.unready)
+        return Dispatcher(
+            Router([health, *shown.values()]),
+            self.kinds,
+            base.limits,
+            base.stats,
+            base.runtime.monotonic,
+            max_upload=media.max_upload_size,
+        )
+
+    def unready(self) -> str | None:
+        """Why the server cannot serve clients now, or None."""
+        if self.stopping:
+            return "stopping"
+        return None if self.started else "starting"
+
+    async def start(self) -> None:
+        """Open the database (migrating it) and start the services. Raises StorageError with a text for the admin."""
+        base = self.base
+        base.db.open()
+        base.notifier.begin(base.db.published)
+        await base.lifecycle.start()
+        self.started = True
+
+    async def stop(self) -> None:
+        """Stop the services and close the database; nothing may be asked of them any more."""
+        self.stopping = True
+        await self.base.lifecycle.stop()
+        if self.started:
+            self.base.db.close()
+        self.base.runtime.stop()
+
+    def reload(self, config: Config) -> None:
+        """Take over from a new configuration what can change while the server runs."""
+        self.base.limits.change(rates_of(config))
+        for step in self.base.lifecycle.reloads:
+            step(config)
+
+
+def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
+    """The server. Nothing is opened, and no thread runs, before `start`."""
+    base = build_base(config, runtime, key)
+    accounts_area = accounts.build(base)
+    rooms_area = rooms.build(base, accounts_area)
+    userdata_area = userdata.build(base, accounts_area)
+    e2e_area = e2e.build(base, accounts_area)
+    sync_area = sync.build(base, accounts_area)
+    client = [
+        *discovery_pages(config),
+        *accounts_area.pages,
+        *rooms_area.pages,
+        *userdata_area.pages,
+        *e2e_area.pages,
+        *sync_area.pages,
+    ]
+    pages: dict[Serve, Sequence[object]] = {
+        "client": client,
+        "federation": [],
+        "metrics": [MetricsPage(base.metrics.text)],
+        "web": [Landing(config.server_name, config.base_url)],
+    }
+    return App(base, pages, ClientAuth(accounts_area.sessions).kinds)
+
+
+def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
+    """The parts below all services."""
+    stats = Stats()
+    metrics = Metrics(stats)
+    db = Database(runtime, config.database_url, readers=config.database.readers)
+    notifier = Notifier(runtime, Streams(ephemeral=runtime.now_ms()))
+    db.subscribe(notifier.publish)
+    db.observe_batches(metrics.histogram("parley_commit_writes", "Writes in one commit", COMMIT_SIZES).record)
+    metrics.gauge("parley_stream_position", "The position of the newest published change", lambda: db.published)
+    metrics.gauge("parley_writes_waiting", "Writes that wait for a commit", lambda: db.queued)
+    return Base(
+        config=config,
+        runtime=runtime,
+        db=db,
+        notifier=notifier,
+        signer=Signer(config.server_name, key),
+        limits=Limits(rates_of(config)),
+        stats=stats,
+        metrics=metrics,
+        lifecycle=Lifecycle(),
+    )
+
+
+def discovery_pages(config: Config) -> list[object]:
+    """What a client asks first."""
+    support = SupportContact(config.support.email, config.support.matrix_id, config.support.page)
+    versions = dict.fromkeys(ROOM_VERSIONS, "stable")
+    capabilities = {
+        "m.change_password": {"enabled": True},
+        "m.set_displayname": {"enabled": True},
+        "m.set_avatar_url": {"enabled": True},
+        "m.3pid_changes": {"enabled": False},
+        "m.profile_fields": {"enabled": True},
+        "m.get_login_token": {"enabled": True},
+    }
+    return [
+        Versions(),
+        WellKnown(config.base_url, None, support),
+        Capabilities(config.rooms.default_version, versions, capabilities),
+    ]
+
+
+def rates_of(config: Config) -> Mapping[str, Rate] | None:
+    """The limits by name; None when they are off."""
+    limits = config.rate_limits
+    if not limits.enabled:
+        return None
+    return {f.name: getattr(limits, f.name) for f in attrs.fields(type(limits)) if f.name != "enabled"}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client asks first: where the server is, which versions it speaks, what an account may do.
+
+https://spec.matrix.org/v1.18/client-server-api/#server-discovery
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from homeserver.http.endpoint import Anyone, Call, User, endpoint
+from homeserver.protocol.errors import not_found
+
+SPEC = "https://spec.matrix.org/v1.18/client-server-api/#server-discovery"
+
+VERSIONS = ("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1") + tuple(
+    f"v1.{minor}" for minor in range(1, 13)
+)
+# Each is there: a client acts on the name alone.
+UNSTABLE_FEATURES = (
+    "org.matrix.e2e_cross_signing",
+    "org.matrix.msc2285.stable",
+    "org.matrix.msc3827.stable",
+    "org.matrix.msc3440.stable",
+    "org.matrix.msc3771",
+    "org.matrix.msc3773",
+    "org.matrix.msc3981",
+    "org.matrix.msc3916.stable",
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.half-shot.msc2666.query_mutual_rooms.stable",
+    "uk.tcpip.msc4133.stable",
+    "org.matrix.msc4222",
+)
+
+
+@attrs.frozen
+class SupportContact:
+    """Whom to turn to."""
+
+    email: str | None
+    matrix_id: str | None
+    page: str | None
+
+
+class WellKnown:
+    """The well-known files of the domain in this server's name."""
+
+    def __init__(self, base_url: str, delegate: str | None, support: SupportContact) -> None:
+        self._base_url = base_url
+        self._delegate = delegate
+        self._support = support
+
+    @endpoint("GET", "/.well-known/matrix/client", spec=SPEC)
+    async def client(self, caller: Anyone) -> dict[str, object]:
+        return {"m.homeserver": {"base_url": self._base_url}}
+
+    @endpoint("GET", "/.well-known/matrix/server")
+    async def server(self, caller: Anyone) -> dict[str, object]:
+        if self._delegate is None:
+            raise not_found("This server does not take part in federation")
+        return {"m.server": self._delegate}
+
+    @endpoint("GET", "/.well-known/matrix/support", spec=SPEC)
+    async def support(self, caller: Anyone) -> dict[str, object]:
+        contact = {"role": "m.role.admin"}
+        if self._support.email:
+            contact["email_address"] = self._support.email
+        if self._support.matrix_id:
+            contact["matrix_id"] = self._support.matrix_id
+        found: dict[str, object] = {"contacts": [contact]} if len(contact) > 1 else {}
+        if self._support.page:
+            found["support_page"] = self._support.page
+        if not found:
+            raise not_found("No support contact is configured")
+        return found
+
+
+class Versions:
+    """Specification versions and unstable features; the same for everybody."""
+
+    def __init__(self, features: tuple[str, ...] = UNSTABLE_FEATURES) -> None:
+        self._answer: dict[str, object] = {
+            "versions": list(VERSIONS),
+            "unstable_features": dict.fromkeys(features, True),
+        }
+
+    @endpoint("GET", "/_matrix/client/versions", spec=SPEC)
+    async def versions(self, caller: Anyone) -> dict[str, object]:
+        return self._answer
+
+
+class Capabilities:
+    """What this server lets an account do.
+
+    `room_versions` maps each version to "stable" or "unstable"; `capabilities` are further ones, by name.
+    """
+
+    def __init__(
+        self, default_version: str, room_versions: Mapping[str, str], capabilities: Mapping[str, object]
+    ) -> None:
+        self._answer: dict[str, object] = {
+            "capabilities": {
+                "m.room_versions": {"default": default_version, "available": dict(room_versions)},
+                **capabilities,
+            }
+        }
+
+    @endpoint("GET", "/_matrix/client/v3/capabilities", guests=True, spec=SPEC)
+    async def capabilities(self, caller: User, call: Call) -> dict[str, object]:
+        return self._answer

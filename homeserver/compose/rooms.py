@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rooms, sending, membership, history, directory, search."""
+
+import attrs
+
+from homeserver.compose.accounts import Accounts
+from homeserver.compose.base import Base
+
+
+@attrs.frozen
+class Rooms:
+    """What other areas need of this one."""
+
+    pages: tuple[object, ...]
+
+
+def build(base: Base, accounts: Accounts) -> Rooms:
+    """The services and pages of this area."""
+    return Rooms(pages=())
