@@ -131,8 +131,11 @@ class Drill:
             if task.done():
                 task.result()
         self.server.stop(hard=True)
+        await asyncio.wait(tasks, timeout=2)
+        for task in tasks:
+            task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, LOST):
+            if isinstance(outcome, Exception) and not isinstance(outcome, LOST):
                 raise outcome
         for person in (self.ann, self.ben, self.cem):
             person.http.close()
