@@ -114,6 +114,7 @@ class Streams:
         self._rooms = Ring(size=ring_size)
         self._shared = {stream: Ring(size=ring_size) for stream in SHARED}
         self._users: LastPositions[int] = LastPositions()
+        self._memberships: LastPositions[int] = LastPositions()
         self._devices: LastPositions[tuple[int, int]] = LastPositions()
         self._typing = Ring(floor=ephemeral, size=10_000)
 
@@ -124,6 +125,7 @@ class Streams:
         for ring in self._shared.values():
             ring.clear(position)
         self._users.clear(position)
+        self._memberships.clear(position)
         self._devices.clear(position)
 
     def record(self, position: int, changes: Sequence[Change]) -> None:
@@ -137,6 +139,8 @@ class Streams:
             elif room is not None and concerns_room(change):
                 self._rooms.add(change.pos, room)
             if user is not None:
+                if stream == "membership":
+                    self._memberships.set(user, change.pos)
                 if change.device:
                     self._devices.set((user, change.device), change.pos)
                 else:
@@ -154,6 +158,10 @@ class Streams:
     def own_changed(self, user: int, device: int, since: int) -> bool:
         """Whether the user's or the device's own streams (or memberships) may have changed after `since`."""
         return self._users.changed(user, since) or (bool(device) and self._devices.changed((user, device), since))
+
+    def membership_changed(self, user: int, since: int) -> bool:
+        """Whether the user's membership of any room may have changed after `since`."""
+        return self._memberships.changed(user, since)
 
     def touch_typing(self, room: int) -> int:
         """Count a change of who is typing in `room`; returns its number."""
