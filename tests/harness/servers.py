@@ -81,14 +81,24 @@ class Postgres:
         run = {"cwd": self.folder, "env": {**os.environ, "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}, **drop}
         init = [f"{binaries}/initdb", "-D", "data", "-U", "parley", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
         subprocess.run(init, check=True, stdout=subprocess.DEVNULL, **run)  # type: ignore[call-overload]
-        settings = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "shared_buffers=256MB"]
+        self._settings = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "shared_buffers=256MB"]
         if not durable:
-            settings += ["-c", "fsync=off", "-c", "full_page_writes=off"]
-        log = open(self.folder / "log", "wb")
+            self._settings += ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        self._binary, self._run = f"{binaries}/postgres", run
+        self.start()
+
+    def start(self) -> None:
+        """Start the cluster, also again after `halt`."""
+        log = open(self.folder / "log", "ab")
         self.process = subprocess.Popen(  # type: ignore[call-overload]
-            [f"{binaries}/postgres", "-D", "data", *settings], stderr=log, stdout=log, **run
+            [self._binary, "-D", "data", *self._settings], stderr=log, stdout=log, **self._run
         )
         self._wait()
+
+    def halt(self) -> None:
+        """Stop the cluster at once and keep its data."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
 
     def _wait(self) -> None:
         for _ in range(200):
@@ -116,8 +126,9 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the cluster and remove its folder."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
