@@ -29,7 +29,7 @@ class MatrixError(Exception):
 
 
 class Rejected(Exception):
-    """The authorization rules refuse an event; `rule` is the number of the rule in the event's room version."""
+    """The authorization rules refuse an event; `rule` is numbered as `auth_rules` says."""
 
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(f"rule {rule}: {reason}")

@@ -32,7 +32,7 @@ class InviteAnswer(Enum):
 
 @attrs.frozen(slots=True)
 class InvitePolicy:
-    """Who may invite a user. The lists are MSC4155's, as (answer, matches the inviter's id or server); the first counts."""
+    """Who may invite a user. The lists are MSC4155's: (answer, matches id or server); the first counts."""
 
     blocks_all: bool = False
     users: tuple[tuple[InviteAnswer, Matcher], ...] = ()

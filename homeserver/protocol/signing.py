@@ -167,13 +167,14 @@ def verify_signed(value: Mapping[str, Any], entity: str, keys: Mapping[str, Veri
 def verify_bytes(
     message: bytes, signatures: Mapping[str, bytes], keys: Mapping[str, VerifyKey], entity: str = "the server"
 ) -> None:
-    """Raise BadSignature unless one of the signatures fits the message and one of `keys`."""
+    """Raise BadSignature unless there is a signature by one of `keys`, and all that are by one of them fit."""
     if not signatures:
         raise BadSignature(f"No signature by {entity}")
     known = [(keys[key_id], signature) for key_id, signature in signatures.items() if key_id in keys]
     if not known:
         raise BadSignature(f"No known key among the signatures by {entity}")
-    if not any(key.verifies(message, signature) for key, signature in known):
+    # "If all signatures from known unexpired keys from the originating server(s) are found to be valid"
+    if not all(key.verifies(message, signature) for key, signature in known):
         raise BadSignature(f"The signature by {entity} does not fit")
 
 
