@@ -5,9 +5,9 @@ import attrs
 
 from homeserver.compose.base import Base
 from homeserver.services.credentials import Credentials
-from homeserver.services.login import Login, LoginSettings
-from homeserver.services.passwords import Passwords, PasswordSettings
-from homeserver.services.registration import NoNamespaces, Registrar, RegistrationSettings
+from homeserver.services.login import Login
+from homeserver.services.passwords import Passwords
+from homeserver.services.registration import NoNamespaces, Registrar
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
 
@@ -29,24 +29,10 @@ def build(base: Base) -> Accounts:
     services = NoNamespaces()
     sessions = Sessions(db, runtime)
     base.lifecycle.on_stop(sessions.flush)
-    passwords = Passwords(
-        runtime,
-        PasswordSettings(
-            memory_kib=config.passwords.memory_kib,
-            iterations=config.passwords.rounds,
-            minimum_length=config.passwords.minimum_length,
-        ),
-    )
+    passwords = Passwords(runtime, config.passwords)
     credentials = Credentials(config.server_name, db, runtime, passwords, base.limits)
-    lifetimes = LoginSettings(config.sessions.access_token_lifetime, config.sessions.refresh_token_lifetime)
-    login = Login(lifetimes, db, runtime, credentials, sessions, services)
-    registration = RegistrationSettings(
-        enabled=config.registration.enabled,
-        token_required=config.registration.token_required,
-        shared_secret=config.registration.shared_secret,
-        guests=config.registration.guests,
-    )
-    registrar = Registrar(config.server_name, registration, db, runtime, passwords, login, services)
+    login = Login(config.sessions, db, runtime, credentials, sessions, services)
+    registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials)
     pages: tuple[object, ...] = ()
     return Accounts(sessions, uia, registrar, login, pages)

@@ -81,6 +81,13 @@ class Dispatcher:
             return self._max_body
         return self._max_upload if bound.body is Upload else self._max_body
 
+    def declared(self, method: str, path: str) -> str | None:
+        """The path as its endpoint declares it."""
+        try:
+            return self._router.match(method, path)[0].path
+        except MatrixError:
+            return None
+
     async def respond(self, incoming: Incoming) -> Reply:
         """The reply to a request; only a cancellation is raised."""
         if incoming.method == "OPTIONS":
