@@ -80,8 +80,8 @@ def create(txn: Txn, new: NewAccount) -> int | None:
     usr = names.intern_user(txn, new.user_id, True)
     made = txn.run(
         "INSERT INTO account"
-        " (usr, created, kind, admin, locked, suspended, deactivated, erased, password, appservice)"
-        " VALUES (?, ?, ?, ?, 0, 0, 0, 0, ?, ?) ON CONFLICT (usr) DO NOTHING",
+        " (usr, created, kind, admin, locked, suspended, deactivated, erased, leaving, password, appservice)"
+        " VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?) ON CONFLICT (usr) DO NOTHING",
         (
             usr,
             new.now,
@@ -118,10 +118,21 @@ def set_suspended(txn: Txn, usr: int, suspended: bool) -> None:
 def set_deactivated(txn: Txn, usr: int, erase: bool) -> None:
     """Close the account for good: no password opens it and its user id stays taken."""
     txn.run(
-        "UPDATE account SET deactivated = 1, admin = 0, password = NULL,"
+        "UPDATE account SET deactivated = 1, leaving = 1, admin = 0, password = NULL,"
         " erased = CASE WHEN ? = 1 THEN 1 ELSE erased END WHERE usr = ?",
         (int(erase), usr),
     )
+
+
+def leaving(txn: Txn) -> list[tuple[int, str]]:
+    """Numbers and ids of closed accounts that may still be in rooms."""
+    rows = txn.all("SELECT a.usr, u.id FROM account a JOIN usr u ON u.nid = a.usr WHERE a.leaving = 1 ORDER BY a.usr")
+    return [(row[0], row[1].decode()) for row in rows]
+
+
+def set_left(txn: Txn, usr: int) -> None:
+    """The closed account is out of all rooms."""
+    txn.run("UPDATE account SET leaving = 0 WHERE usr = ?", (usr,))
 
 
 def any_admin(txn: Txn) -> bool:

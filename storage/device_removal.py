@@ -24,3 +24,12 @@ def delete_devices(txn: Txn, usr: int, device_ids: Sequence[str]) -> list[device
         txn.announce(Change(txn.position(), "device_list", user=usr, device=device.device))
         gone.append(device)
     return gone
+
+
+def delete_all_devices(txn: Txn, usr: int, except_device: str | None = None) -> list[devices.Device]:
+    """Delete the account's devices, but for one, and every token that is not that device's."""
+    kept = None if except_device is None else devices.find(txn, usr, except_device)
+    ids = [device.device_id for device in devices.of_user(txn, usr) if device.device_id != except_device]
+    gone = delete_devices(txn, usr, ids)
+    tokens.delete_of_user(txn, usr, except_device=None if kept is None else kept.device)
+    return gone

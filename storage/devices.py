@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from storage.txn import Txn
+from storage.txn import Change, Txn
 
 
 @attrs.frozen(slots=True)
@@ -78,8 +78,10 @@ def add(txn: Txn, usr: int, device_id: str, name: str | None, now: int) -> int:
     return nid
 
 
-def rename(txn: Txn, device: int, name: str | None) -> None:
-    txn.run("UPDATE device SET name = ? WHERE nid = ?", (None if name is None else name.encode(), device))
+def rename(txn: Txn, usr: int, device: int, name: str) -> None:
+    """Give a device another name, which others may see with its keys."""
+    if txn.run("UPDATE device SET name = ? WHERE nid = ?", (name.encode(), device)):
+        txn.announce(Change(txn.position(), "device_list", user=usr, device=device))
 
 
 def delete_row(txn: Txn, device: int) -> None:

@@ -137,9 +137,3 @@ def use_login(txn: Txn, token_hash: bytes, now: int) -> int | None:
     row = txn.one("SELECT usr, expires FROM login_token WHERE hash = ?", (token_hash,))
     txn.run("DELETE FROM login_token WHERE hash = ? OR expires <= ?", (token_hash, now))
     return None if row is None or row[1] <= now else int(row[0])
-
-
-def delete_expired(txn: Txn, now: int) -> None:
-    """Forget tokens nobody can use again; access tokens that a refresh token may still replace stay known as expired."""
-    txn.run("DELETE FROM login_token WHERE expires <= ?", (now,))
-    txn.run("DELETE FROM refresh_token WHERE expires <= ?", (now,))

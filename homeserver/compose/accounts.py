@@ -3,9 +3,23 @@
 
 import attrs
 
+from homeserver.client_api.account import AccountPage
+from homeserver.client_api.admin import AdminPage
+from homeserver.client_api.devices import DevicePage
+from homeserver.client_api.login import LoginPage
+from homeserver.client_api.openid import OpenIdPage
+from homeserver.client_api.register import Register
+from homeserver.client_api.synapse_admin import SharedSecretPage
+from homeserver.client_api.threepids import ThreepidPage
+from homeserver.client_api.turn import TurnPage
 from homeserver.compose.base import Base
+from homeserver.services import accounts
+from homeserver.services.admin import Whois
+from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
+from homeserver.services.devices import Devices
 from homeserver.services.login import Login
+from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
 from homeserver.services.registration import NoNamespaces, Registrar
 from homeserver.services.sessions import Sessions
@@ -20,6 +34,8 @@ class Accounts:
     uia: InteractiveAuth
     registrar: Registrar
     login: Login
+    accounts: accounts.Accounts
+    openid: OpenId
     pages: tuple[object, ...]
 
 
@@ -34,5 +50,17 @@ def build(base: Base) -> Accounts:
     login = Login(config.sessions, db, runtime, credentials, sessions, services)
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials)
-    pages: tuple[object, ...] = ()
-    return Accounts(sessions, uia, registrar, login, pages)
+    local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
+    openid = OpenId(config.server_name, db, runtime)
+    pages = (
+        Register(registrar, uia, passwords, sessions),
+        SharedSecretPage(registrar),
+        LoginPage(login, uia, sessions),
+        AccountPage(local, uia, passwords),
+        ThreepidPage(Contacts(db), uia),
+        DevicePage(Devices(db, sessions), uia, runtime),
+        OpenIdPage(openid),
+        AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
+        TurnPage(),
+    )
+    return Accounts(sessions, uia, registrar, login, local, openid, pages)

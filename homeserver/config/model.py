@@ -110,6 +110,9 @@ class Passwords:
     memory_kib: int = option("Memory of one hash in KiB", default=19456, check=at_least(8))
     rounds: int = option("Passes over that memory", default=2, check=at_least(1))
     minimum_length: int = option("The shortest password that is taken", default=8, check=at_least(1))
+    imported_pepper: str | None = option(
+        "The pepper of bcrypt hashes that came from another server", kind="secret", default=None
+    )
 
 
 @attrs.frozen

@@ -11,9 +11,11 @@ CREATE TABLE account (
     suspended {small} NOT NULL,
     deactivated {small} NOT NULL,
     erased {small} NOT NULL,
+    leaving {small} NOT NULL,        -- deactivated, and maybe still in rooms
     password {blob},                 -- argon2id or bcrypt string; NULL: no password login
     appservice {blob}                -- id of the application service that made it
 );
+CREATE INDEX account_leaving ON account (usr) WHERE leaving = 1;
 
 -- Device numbers are never used twice, because transaction ids are kept by device number.
 CREATE TABLE device_number (one {pk}, next {int} NOT NULL);

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of registration: accounts for people, guests and users of application services."""
+
+from collections.abc import Mapping
+
+from homeserver.http.auth import bearer
+from homeserver.http.endpoint import Anyone, Call, endpoint
+from homeserver.protocol.errors import MatrixError, bad_json, invalid_param, missing_param
+from homeserver.services.login import SignIn
+from homeserver.services.passwords import Passwords
+from homeserver.services.registration import NewUser, Registrar
+from homeserver.services.sessions import Sessions
+from homeserver.services.uia import InteractiveAuth
+
+SPEC = "https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register"
+SERVICE = "m.login.application_service"
+
+
+class Register:
+    def __init__(self, registrar: Registrar, uia: InteractiveAuth, passwords: Passwords, sessions: Sessions) -> None:
+        self._registrar = registrar
+        self._uia = uia
+        self._passwords = passwords
+        self._sessions = sessions
+
+    @endpoint("POST", "/_matrix/client/v3/register", limit="registration", optional_body=True, spec=SPEC)
+    async def register(self, caller: Anyone, call: Call, body: dict[str, object]) -> dict[str, object]:
+        kind = call.query.get("kind") or "user"
+        if kind == "guest":
+            name = body.get("initial_device_display_name")
+            return await self._registrar.register_guest(name if isinstance(name, str) else None)
+        if kind != "user":
+            raise invalid_param("kind must be user or guest")
+        if body.get("type") == SERVICE:
+            return await self._service_user(call, body)
+        return await self._person(call, body)
+
+    async def _person(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
+        self._registrar.require_open()
+        localpart = _username(body)
+        if localpart is not None:
+            await self._registrar.check_name(localpart)
+        password = body.get("password")
+        if password is not None:
+            if not isinstance(password, str):
+                raise bad_json("password must be a string")
+            self._passwords.check_strength(password)
+        wanted = SignIn.of_body(body)
+        result = await self._uia.require(
+            None, body.get("auth"), {"endpoint": "register"}, self._registrar.flows, call.client_ip
+        )
+        if password is None:
+            raise missing_param("password is missing")
+        new = NewUser(localpart or await self._registrar.free_name(), password)
+        return await self._registrar.register(new, None if body.get("inhibit_login") is True else wanted, result)
+
+    async def _service_user(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
+        service = await self._sessions.by_token(bearer(call.header("authorization")), ip=call.client_ip)
+        if service.appservice_id is None:
+            raise MatrixError(401, "M_UNKNOWN_TOKEN", "The token is not an application service's")
+        localpart = _username(body)
+        if localpart is None:
+            raise missing_param("username is missing")
+        wanted = None if body.get("inhibit_login") is True else SignIn.of_body(body)
+        return await self._registrar.register_service_user(service, localpart, wanted)
+
+    @endpoint("GET", "/_matrix/client/v3/register/available", limit="registration", spec=SPEC)
+    async def available(self, caller: Anyone, call: Call) -> dict[str, object]:
+        self._registrar.require_open()
+        username = call.query.get("username")
+        if username is None:
+            raise missing_param("username is missing")
+        await self._registrar.check_name(username.lower())
+        return {"available": True}
+
+    @endpoint(
+        "GET",
+        "/_matrix/client/v1/register/m.login.registration_token/validity",
+        also=[
+            "/_matrix/client/unstable/org.matrix.msc3231/register/org.matrix.msc3231.login.registration_token/validity"
+        ],
+        limit="registration",
+        spec="https://spec.matrix.org/v1.19/client-server-api/#token-authenticated-registration",
+    )
+    async def validity(self, caller: Anyone, call: Call) -> dict[str, object]:
+        self._registrar.require_open()
+        token = call.query.get("token")
+        if token is None:
+            raise missing_param("token is missing")
+        return {"valid": await self._registrar.token_is_valid(token)}
+
+
+def _username(body: Mapping[str, object]) -> str | None:
+    """The local part asked for, in lower case; None when the server is to choose one."""
+    username = body.get("username")
+    if username is None:
+        return None
+    if not isinstance(username, str):
+        raise bad_json("username must be a string")
+    return username.lower()
