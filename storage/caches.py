@@ -4,10 +4,12 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+TreeRow = tuple[int, int]
+TreeNodes = tuple[Any, ...]
 
 
 class Budget:
@@ -96,13 +98,16 @@ class Cache(Generic[K, V]):
 
 
 class Names:
-    """Numbers of users, rooms, event types and state keys, both ways. Values never change once committed, so any thread may read.
+    """Numbers of users, rooms, event types and state keys, both ways, and rows of state trees. Values never change once committed, so any thread
+    may read.
 
     Emptied as a whole when it has grown over its bound: a miss only costs a look-up by key.
     """
 
-    def __init__(self, bound: int = 200_000) -> None:
+    def __init__(self, node_cache: "Cache[TreeRow, TreeNodes] | None" = None, bound: int = 200_000) -> None:
         self._bound = bound
+        self.node_cache = node_cache
+        self.nodes: dict[TreeRow, TreeNodes] = {}
         self.users: dict[str, int] = {}
         self.user_ids: dict[int, str] = {}
         self.rooms: dict[str, int] = {}
@@ -138,6 +143,9 @@ class Names:
             self.clear()
         for mine, theirs in zip(self._tables(), fresh._tables(), strict=True):
             mine.update(theirs)
+        if self.node_cache is not None:
+            for key, nodes in fresh.nodes.items():
+                self.node_cache.put(key, nodes)
 
     def clear(self) -> None:
         for table in self._tables():

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How work reaches the database: one writer thread with group commit, a few reader threads, one checkpointer.
 
-A *write function* is ``fn(txn, *args)``. Everything that waits is run in one transaction and committed once; when an item fails the
-batch is halved and run again, so a write function may run several times and must touch nothing but `txn`. An exception raised before the
-item wrote anything fails that item alone. Positions are given out in commit order, results and changes leave after the commit only.
+A *write function* is ``fn(txn, *args)``. Everything that waits is run in one transaction and committed once; when an
+item fails the batch is halved and run again, so a write function may run several times and must touch nothing but
+`txn`. An exception raised before the item wrote anything fails that item alone. Positions are given out in commit
+order, results and changes leave after the commit only.
 
-Nothing here knows an event loop: outcomes are handed to a callback, on the thread where they happened. `homeserver.services.database` is
-the asynchronous face of this module, and what the rest of the server uses.
+Nothing here knows an event loop: outcomes are handed to a callback, on the thread where they happened.
+`homeserver.services.database` is the asynchronous face of this module, and what the rest of the server uses.
 """
 
 import sqlite3
@@ -18,16 +19,18 @@ from typing import Any, Protocol
 
 import attrs
 
-from storage.caches import Names
+from storage.caches import Budget, Cache, Names
 from storage.dialect import Dialect
 from storage.faults import Full, Unavailable, classify
 from storage.postgres import PostgresDatabase
 from storage.sqlite import SqliteDatabase
+from storage.state_tree import weigh_row
 from storage.txn import Change, Txn
 
 __all__ = ["Change", "Committed", "Engine", "Outcome", "Txn", "WriteItem", "open_database"]
 
 LARGEST_BATCH = 256
+CACHE_BYTES = 96 << 20
 CHECKPOINT_CHANGES = 2_000
 LONG_LOG_PAGES = 16_384
 
@@ -69,7 +72,7 @@ class _Writer(Protocol):
     @property
     def txn(self) -> Any: ...
     def begin(self) -> None: ...
-    def marks(self) -> tuple[int, int]: ...
+    def mark(self) -> int: ...
     def commit(self) -> list[Change]: ...
     def rollback(self) -> None: ...
     def alive(self) -> bool: ...
@@ -91,9 +94,17 @@ def open_database(url: str, *, synchronous: str = "FULL") -> Database:
 class Engine:
     """The threads of one database. `on_commit` is called on the writer's thread, in commit order."""
 
-    def __init__(self, database: Database, *, on_commit: Callable[[Committed], None], readers: int = 3) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_commit: Callable[[Committed], None],
+        readers: int = 3,
+        cache_bytes: int = 96 << 20,
+    ) -> None:
         self.database = database
-        self.names = Names()
+        self.budget = Budget(cache_bytes)
+        self.names = Names(Cache("state tree", self.budget, weigh_row))
         self.batches = 0
         self._on_commit = on_commit
         self._waiting: deque[WriteItem] = deque()
@@ -121,7 +132,9 @@ class Engine:
         return len(self._waiting)
 
     def start(self) -> int:
-        """Owns the database, starts the threads and gives the clock's position. Raises `StorageError`. The schema must be there."""
+        """Owns the database, starts the threads and gives the clock's position. Raises `StorageError`. The schema must
+        be there.
+        """
         self.database.own()
         self._writer = self.database.writer(self.names)
         position = self._writer.position
@@ -237,7 +250,9 @@ class Engine:
         snapshot: bool,
         done: Callable[[Any, Exception | None], None],
     ) -> None:
-        """Runs ``fn(txn, *args)`` on a reader thread and calls `done` there. With `snapshot` all its statements see one moment."""
+        """Runs ``fn(txn, *args)`` on a reader thread and calls `done` there. With `snapshot` all its statements see one
+        moment.
+        """
         self._reads.put((fn, args, snapshot, done))
 
     def _read_forever(self) -> None:
@@ -264,7 +279,9 @@ class Engine:
             reader.connection.close()
 
     def reader(self) -> Txn:
-        """A reading connection of the caller's own, for one thread. SQLite's bounded point reads on the reactor use one."""
+        """A reading connection of the caller's own, for one thread. SQLite's bounded point reads on the reactor use
+        one.
+        """
         return self.database.reader(self.names)
 
     # ---- SQLite's log ----
@@ -276,7 +293,7 @@ class Engine:
         if self._log_is_long:  # readers and the writer never paused together: empty the log between two commits
             self._log_is_long = False
             self.database.checkpoint(writer.txn.connection, whole=True)
-        changes = writer.marks()[0]
+        changes = writer.mark()
         if changes - self._checkpointed >= CHECKPOINT_CHANGES:
             self._checkpointed = changes
             self._checkpoint_wanted.set()
@@ -297,15 +314,18 @@ class Engine:
 
 
 def _attempt(writer: _Writer, item: WriteItem) -> Outcome:
-    """Runs one item. An error before its first write is its own; a later one is raised, for the whole batch to be undone."""
-    before = writer.marks()
+    """Runs one item. An error before its first write is its own; a later one is raised, for the whole batch to be
+    undone.
+    """
+    before, announced = writer.mark(), len(writer.txn.changes)
     try:
         return Outcome(item.token, item.fn(writer.txn, *item.args))
     except Exception as error:
         fault = classify(error)
         broken = fault is not None and writer.txn.dialect == "postgresql"
-        if broken or isinstance(fault, Unavailable) or writer.marks() != before:
+        if broken or isinstance(fault, Unavailable) or writer.mark() != before:
             raise
+        del writer.txn.changes[announced:]
         return Outcome(item.token, error=fault or error)
 
 

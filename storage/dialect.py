@@ -6,13 +6,13 @@ Statements are written once, with ``?`` placeholders; migrations are written onc
 =============  =======================  ==============================  =======================================
 token          SQLite                   PostgreSQL                      use
 =============  =======================  ==============================  =======================================
-``{blob}``     BLOB                     bytea                           bytes; every string that a user or another server chose
+``{blob}``     BLOB                     bytea                           bytes; strings that users or servers chose
 ``{bigint}``   INTEGER                  bigint                          positions, ords, milliseconds
 ``{int}``      INTEGER                  integer                         small numbers of rooms, users, devices
 ``{small}``    INTEGER                  smallint                        kinds, flags, booleans as 0 and 1
 ``{text}``     TEXT                     text                            words that only this program chooses
 ``{real}``     REAL                     double precision                floats
-``{bigpk}``    INTEGER PRIMARY KEY      bigint PRIMARY KEY              a numbered table (rowid table on SQLite)
+``{bigpk}``    INTEGER PRIMARY KEY      bigint PRIMARY KEY              a numbered table (a rowid table)
 ``{pk}``       INTEGER PRIMARY KEY      integer PRIMARY KEY             the same with small numbers
 ``{compact}``  WITHOUT ROWID            (nothing)                       after the ``)`` of a table without a ``{pk}``
 ``{hot}``      (nothing)                WITH (fillfactor = 70)          after the ``)`` of a table whose rows change often
@@ -47,7 +47,9 @@ _END = re.compile(r";[ \t]*(?:--[^\n]*)?(?:\n|\Z)")
 
 
 def statements(dialect: Dialect, text: str) -> list[str]:
-    """The statements of a migration file for one database, tokens filled in. A statement ends with ``;`` at a line's end."""
+    """The statements of a migration file for one database, tokens filled in. A statement ends with ``;`` at a line's
+    end.
+    """
     column = 0 if dialect == "sqlite" else 1
     found = []
     for part in _END.split(text):
@@ -74,9 +76,11 @@ def to_postgresql(sql: str) -> str:
 
 
 def any_of(dialect: Dialect, expression: str, values: Sequence[object]) -> tuple[str, list[object]]:
-    """A condition that is true where ``expression`` is one of ``values``, and its parameters; values are all ints or all bytes."""
+    """A condition that is true where ``expression`` is one of ``values``, and its parameters; values are all ints or
+    all bytes.
+    """
     if dialect == "postgresql":
         return f"{expression} = ANY(?)", [list(values)]
     if values and all(type(value) is int for value in values):
         return f"{expression} IN (SELECT value FROM json_each(?))", [f"[{','.join(map(str, values))}]"]
-    return f"{expression} IN ({','.join('?' * len(values))})", list(values)
+    return f"{expression} IN ({','.join('?' * len(values))})", list(values)  # noqa: S608 - marks only

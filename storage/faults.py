@@ -16,7 +16,9 @@ class StorageError(Exception):
 
 
 class Unavailable(StorageError):
-    """The database is not there, is locked by another program, or has lost the connection. Nothing of the write was kept, or its fate is unknown."""
+    """The database is not there, is locked by another program, or has lost the connection. Nothing of the write was
+    kept, or its fate is unknown.
+    """
 
 
 class Full(StorageError):

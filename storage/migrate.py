@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a database gets to the schema that this code wants: numbered files, run once each, in order, by one process at a time.
+"""How a database gets to the schema that this code wants: numbered files, run once each, in order, by one process at a
+time.
 
-A file is ``NNNN_name.sql``; `storage.dialect` lists its tokens. A line ``-- compatible: NNNN`` says that code which knows only the files up to
-NNNN can still run on the database after this one (expand, backfill, contract). Without it older code is refused.
+A file is ``NNNN_name.sql``; `storage.dialect` lists its tokens. A line ``-- compatible: NNNN`` says that code which
+knows only the files up to NNNN can still run on the database after this one (expand, backfill, contract). Without it
+older code is refused.
 """
 
 import hashlib
@@ -198,6 +200,6 @@ def _apply(cursor: Any, dialect: Dialect, mark: str, pending: list[Migration], r
         for statement in statements(dialect, one.text):
             cursor.execute(statement)
         cursor.execute(
-            f"INSERT INTO migration (number, name, checksum, compatible) VALUES ({mark}, {mark}, {mark}, {mark})",
+            "INSERT INTO migration (number, name, checksum, compatible) VALUES (?, ?, ?, ?)".replace("?", mark),
             (one.number, one.name, one.checksum, one.compatible),
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which small number stands for which user, room, event type and (type, state key).
 
-Readers ask with the plain functions (None or KeyError when unknown); writers use the `intern_*` ones. All answers are cached, see
-`storage.caches.Names`, so a warm look-up costs a dict access and no query.
+Readers ask with the plain functions (None or KeyError when unknown); writers use the `intern_*` ones. All answers are
+cached, see `storage.caches.Names`, so a warm look-up costs a dict access and no query.
 """
 
 from collections.abc import Iterable

@@ -12,6 +12,7 @@ import psycopg2.extensions
 
 from storage.caches import Names
 from storage.dialect import Dialect, any_of, to_postgresql
+from storage.envelope import Envelopes
 from storage.faults import InUse, Unavailable
 from storage.txn import Change
 
@@ -29,7 +30,9 @@ _BYTEA = psycopg2.extensions.new_type((17,), "PARLEY_BYTEA", _bytes)
 
 
 class PostgresTxn:
-    """A `storage.txn.Txn` on PostgreSQL. What was `put` travels with the next statement that is answered, or with the commit."""
+    """A `storage.txn.Txn` on PostgreSQL. What was `put` travels with the next statement that is answered, or with the
+    commit.
+    """
 
     dialect: Dialect = "postgresql"
 
@@ -37,6 +40,7 @@ class PostgresTxn:
         self.connection = connection
         self.names = names
         self.fresh = Names() if writing else names
+        self.envelopes = Envelopes()
         self.changes: list[Change] = []
         self.clock = 0
         self.statements = 0
@@ -122,9 +126,9 @@ class PostgresWriter:
         txn.statements = 0
         txn.pending = [b"BEGIN"]
 
-    def marks(self) -> tuple[int, int]:
-        """Changes when an item has done anything that must be undone with it."""
-        return self.txn.statements, self.txn.clock
+    def mark(self) -> int:
+        """Changes when an item has written anything that must be undone with it."""
+        return self.txn.statements
 
     def commit(self) -> list[Change]:
         """Makes everything since `begin` durable; gives what was announced."""
@@ -186,7 +190,9 @@ class PostgresDatabase:
         return connection
 
     def writer(self, names: Names) -> PostgresWriter:
-        """The writing connection. A killed predecessor's session may linger, so this asks for the lock for a few seconds."""
+        """The writing connection. A killed predecessor's session may linger, so this asks for the lock for a few
+        seconds.
+        """
         connection = self.connect()
         for attempt in range(12):
             if self._try_lock(connection):

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from storage.caches import Names
 from storage.dialect import Dialect, any_of
+from storage.envelope import Envelopes
 from storage.faults import InUse, Unavailable
 from storage.txn import Change
 
@@ -26,6 +27,7 @@ class SqliteTxn:
         self.connection = connection
         self.names = names
         self.fresh = Names() if writing else names
+        self.envelopes = Envelopes()
         self.changes: list[Change] = []
         self.clock = 0
         self._cursor = connection.cursor()
@@ -90,9 +92,9 @@ class SqliteWriter:
         self.txn.clock = self.position
         self._connection.execute("BEGIN IMMEDIATE")
 
-    def marks(self) -> tuple[int, int]:
-        """Changes when an item has done anything that must be undone with it."""
-        return self._connection.total_changes, self.txn.clock
+    def mark(self) -> int:
+        """Changes when an item has written anything that must be undone with it."""
+        return self._connection.total_changes
 
     def commit(self) -> list[Change]:
         """Makes everything since `begin` durable; gives what was announced."""
@@ -127,7 +129,9 @@ class SqliteDatabase:
         self._lock_file: IO[str] | None = None
 
     def own(self) -> None:
-        """Takes the file for this process. Raises `InUse` when another has it. The system gives it back when the process dies."""
+        """Takes the file for this process. Raises `InUse` when another has it. The system gives it back when the
+        process dies.
+        """
         if self._lock_file is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +187,8 @@ class SqliteDatabase:
         return SqliteTxn(connection, names, writing=False)
 
     def checkpoint(self, connection: sqlite3.Connection, *, whole: bool) -> int:
-        """Moves committed pages from the log into the file; gives the pages the log held. `whole` empties the log as well."""
+        """Moves committed pages from the log into the file; gives the pages the log held. `whole` empties the log as
+        well.
+        """
         _, pages, _ = connection.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if whole else 'PASSIVE'})").fetchone()
         return max(int(pages), 0)

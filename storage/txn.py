@@ -8,6 +8,7 @@ import attrs
 
 from storage.caches import Names
 from storage.dialect import Dialect
+from storage.envelope import Envelopes
 
 Record = tuple[Any, ...]
 
@@ -16,8 +17,8 @@ Record = tuple[Any, ...]
 class Change:
     """One durable change, as it is announced after its commit. `room`, `user` and `device` are numbers, not ids.
 
-    `stream` is one of event, state, membership, receipt, account_data, to_device, device_list, keys, presence, push_rules,
-    profile, filter, directory, media, account; each writing module documents which fields it fills.
+    `stream` is one of event, state, membership, receipt, account_data, to_device, device_list, keys, presence,
+    push_rules, profile, filter, directory, media, account; each writing module documents which fields it fills.
     """
 
     pos: int
@@ -30,7 +31,8 @@ class Change:
 class Txn(Protocol):
     """A transaction. Read transactions refuse the methods below the line with RuntimeError.
 
-    Text columns come back as ``str``, blobs as ``bytes``, everything else as ``int``, ``float`` or None. Write ``?`` for a parameter.
+    Text columns come back as ``str``, blobs as ``bytes``, everything else as ``int``, ``float`` or None. Write ``?``
+    for a parameter.
     """
 
     @property
@@ -44,6 +46,10 @@ class Txn(Protocol):
     def fresh(self) -> Names:
         """The numbers given in this transaction, forgotten when it fails; `storage.names` alone uses it."""
 
+    @property
+    def envelopes(self) -> Envelopes:
+        """Compresses and expands, for this transaction's thread."""
+
     def one(self, sql: str, params: Sequence[object] = ()) -> Record | None:
         """The first row, or None."""
 
@@ -51,7 +57,9 @@ class Txn(Protocol):
         """Every row."""
 
     def any(self, expression: str, values: Sequence[object]) -> tuple[str, list[object]]:
-        """A condition "expression is one of values" and its parameters. `values` are all ints or all bytes; none is allowed."""
+        """A condition "expression is one of values" and its parameters. `values` are all ints or all bytes; none is
+        allowed.
+        """
 
     # ---- only where writing is allowed ----
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How services await the database, and how what a commit announced gets out before anybody goes on.
 
-``await db.write(fn, *args)`` returns after the commit was durable and published. ``await db.point(fn, *args)`` is for bounded reads by key,
-``await db.read(fn, *args)`` for everything else, ``await db.snapshot(fn, *args)`` for several statements that must see one moment.
-`fn(txn, *args)` is a plain function of a storage module. Readers cap ranges at a position taken from `db.published`.
+``await db.write(fn, *args)`` returns after the commit was durable and published. ``await db.point(fn, *args)`` is for
+bounded reads by key, ``await db.read(fn, *args)`` for everything else, ``await db.snapshot(fn, *args)`` for several
+statements that must see one moment. `fn(txn, *args)` is a plain function of a storage module. Readers cap ranges at a
+position taken from `db.published`.
 """
 
 import logging
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from homeserver.protocol.errors import MatrixError
 from homeserver.runtime import Runtime
-from storage.caches import Names
+from storage.caches import Budget, Names
 from storage.db import Change, Committed, Engine, Txn, WriteItem, open_database
 from storage.faults import Full, StorageError, Unavailable, classify
 from storage.migrate import migrate
@@ -45,6 +46,11 @@ class Database:
         return self._engine.names
 
     @property
+    def budget(self) -> Budget:
+        """The bytes that caches share; services make theirs with it."""
+        return self._engine.budget
+
+    @property
     def dialect(self) -> str:
         return self._engine.dialect
 
@@ -59,7 +65,9 @@ class Database:
         return self._engine.batches
 
     def open(self) -> None:
-        """Migrates, takes ownership and starts the threads. Blocks; raises `StorageError` with a sentence for the admin."""
+        """Migrates, takes ownership and starts the threads. Blocks; raises `StorageError` with a sentence for the
+        admin.
+        """
         migrate(self._database, report=_log.info)
         self.published = self._engine.start()
         if self._database.inline_reads:
@@ -70,7 +78,9 @@ class Database:
         self._engine.stop()
 
     def subscribe(self, publish: Publish) -> None:
-        """Has ``publish(position, changes)`` called on the reactor after each commit, before its writers go on; it must not raise."""
+        """Has ``publish(position, changes)`` called on the reactor after each commit, before its writers go on; it must
+        not raise.
+        """
         self._subscribers.append(publish)
 
     def on_reset(self, forget: Callable[[], None]) -> None:
