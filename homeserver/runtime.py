@@ -58,6 +58,10 @@ class Runtime:
     def call_later(self, seconds: float, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> IDelayedCall:
         return self.clock.callLater(seconds, fn, *args, **kwargs)
 
+    def soon(self, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run `fn` in the next turn of the reactor, whatever the clock says."""
+        cast(IReactorTime, self.reactor).callLater(0, fn, *args, **kwargs)
+
     def call_from_thread(self, fn: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run `fn` on the reactor thread soon; safe from any thread."""
         cast(IReactorThreads, self.reactor).callFromThread(fn, *args, **kwargs)

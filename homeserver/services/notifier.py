@@ -23,6 +23,8 @@ class Timer(Protocol):
 
     def call_later(self, seconds: float, fn: Callable[..., object], /, *args: object) -> IDelayedCall: ...
 
+    def soon(self, fn: Callable[..., object], /, *args: object) -> None: ...
+
 
 class Listener:
     """One user who asks for news: the rooms that wake the user, and the requests that wait right now."""
@@ -167,7 +169,7 @@ class Notifier:
         self._woken.add(listener)
         if not self._turn_planned:
             self._turn_planned = True
-            self._timer.call_later(0, self._wake_planned)
+            self._timer.soon(self._wake_planned)
 
     def _wake_planned(self) -> None:
         self._turn_planned = False

@@ -86,7 +86,7 @@ class NotifierTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.streams = Streams()
-        self.notifier = Notifier(Runtime(None, clock=self.clock), self.streams)
+        self.notifier = Notifier(Runtime(self.clock, clock=self.clock), self.streams)
         self.notifier.begin(100)
         self.notifier.listen(3, frozenset({7, 8}))
 
