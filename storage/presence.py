@@ -10,7 +10,7 @@ import attrs
 
 from storage.txn import Change, Txn
 
-ONLINE, UNAVAILABLE, OFFLINE, BUSY = 1, 2, 3, 4
+ONLINE, UNAVAILABLE, OFFLINE = 1, 2, 3
 
 
 @attrs.frozen(slots=True)
