@@ -9,8 +9,8 @@ does not move it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage import names
-from storage.txn import Txn
+from storage import device_lists, names
+from storage.txn import Record, Txn
 
 LEAVE = 0
 JOIN = 1
@@ -36,11 +36,17 @@ class Membership(NamedTuple):
 _COLUMNS = "usr, room, kind, event, since, forgotten"
 
 
+def _row(row: Record) -> Membership:
+    usr, room, kind, event, since, forgotten = row
+    return Membership(usr, room, kind, event, since, bool(forgotten))
+
+
 # ---- writing ----
 
 
 def put(txn: Txn, usr: int, room: int, kind: int, event: int, position: int) -> None:
     """The user's membership is `kind` now, by that event; what was forgotten is remembered again."""
+    device_lists.record_join_change(txn, position, usr, room, kind == JOIN)
     txn.put(
         "INSERT INTO membership (usr, room, kind, event, since, forgotten) VALUES (?, ?, ?, ?, ?, 0) "
         "ON CONFLICT (usr, room) DO UPDATE SET "
@@ -65,7 +71,7 @@ def drop_stripped(txn: Txn, usr: int, room: int) -> None:
 
 
 def forget(txn: Txn, usr: int, room: int) -> bool:
-    """Hides a room that the user has left or was banned from; false when the user is in it, or it is forgotten already."""
+    """Hides a room that the user left or was banned from; false when the user is in it or has forgotten it."""
     done = txn.run(
         "UPDATE membership SET forgotten = 1 WHERE usr = ? AND room = ? AND kind IN (0, 4) AND forgotten = 0",
         (usr, room),
@@ -79,14 +85,14 @@ def forget(txn: Txn, usr: int, room: int) -> bool:
 def of(txn: Txn, usr: int, room: int) -> Membership | None:
     """The user's membership of a room, if there ever was one."""
     row = txn.one(f"SELECT {_COLUMNS} FROM membership WHERE usr = ? AND room = ?", (usr, room))  # noqa: S608
-    return None if row is None else Membership(*row[:5], bool(row[5]))
+    return None if row is None else _row(row)
 
 
 def of_user(txn: Txn, usr: int, kinds: Sequence[int] = (JOIN,), *, forgotten: bool = False) -> list[Membership]:
     """The user's rooms with one of these kinds."""
     condition, params = txn.any("kind", list(kinds))
     rows = txn.all(f"SELECT {_COLUMNS} FROM membership WHERE usr = ? AND {condition}", [usr, *params])  # noqa: S608
-    return [Membership(*row[:5], bool(row[5])) for row in rows if forgotten or not row[5]]
+    return [_row(row) for row in rows if forgotten or not row[5]]
 
 
 def rooms_of_user(txn: Txn, usr: int, kind: int = JOIN) -> list[int]:
@@ -98,7 +104,7 @@ def of_room(txn: Txn, room: int, kinds: Sequence[int] = (JOIN,)) -> list[Members
     """Everybody with one of these kinds in a room."""
     condition, params = txn.any("kind", list(kinds))
     rows = txn.all(f"SELECT {_COLUMNS} FROM membership WHERE room = ? AND {condition}", [room, *params])  # noqa: S608
-    return [Membership(*row[:5], bool(row[5])) for row in rows]
+    return [_row(row) for row in rows]
 
 
 def users_of_room(txn: Txn, room: int, kind: int = JOIN) -> list[int]:
