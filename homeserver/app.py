@@ -13,6 +13,7 @@ import attrs
 from homeserver.client_api.discovery import Capabilities, SupportContact, Versions, WellKnown
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
+from homeserver.client_api.setup import LocalCommands, Setup
 from homeserver.compose import accounts, e2e, rooms, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
@@ -27,6 +28,7 @@ from homeserver.protocol.signing import Signer, SigningKey
 from homeserver.runtime import Runtime
 from homeserver.services.database import Database
 from homeserver.services.notifier import Notifier
+from homeserver.services.registration import Registrar
 from homeserver.services.streams import Streams
 
 _log = logging.getLogger(__name__)
@@ -36,26 +38,33 @@ COMMIT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 @attrs.define(eq=False)
 class App:
-    """The server, built. `pages` are what each face shows, `kinds` how callers are found."""
+    """The server, built. `pages` are what each face shows, `kinds` how callers are found, `registrar` makes accounts."""
 
     base: Base
+    registrar: Registrar
     pages: Mapping[Serve, Sequence[object]]
     kinds: Mapping[type, Authenticate]
+    registrar: Registrar
     started: bool = False
     stopping: bool = False
 
     def dispatcher(self, serve: Sequence[Serve]) -> Dispatcher:
         """What answers on a listener that serves these faces."""
-        shown = {id(page): page for face in serve for page in self.pages[face]}
-        base, media = self.base, self.base.config.media
-        health = Health(self.unready)
+        return self._dispatcher([Health(self.unready), *(page for face in serve for page in self.pages[face])])
+
+    def local_dispatcher(self) -> Dispatcher:
+        """What answers on the socket for commands on this machine."""
+        return self._dispatcher([LocalCommands(self.base.config.base_url, self.registrar)])
+
+    def _dispatcher(self, pages: Sequence[object]) -> Dispatcher:
+        base = self.base
         return Dispatcher(
-            Router([health, *shown.values()]),
+            Router(pages),
             self.kinds,
             base.limits,
             base.stats,
             base.runtime.monotonic,
-            max_upload=media.max_upload_size,
+            max_upload=base.config.media.max_upload_size,
         )
 
     def unready(self) -> str | None:
@@ -91,10 +100,10 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     """The server. Nothing is opened, and no thread runs, before `start`."""
     base = build_base(config, runtime, key)
     accounts_area = accounts.build(base)
-    rooms_area = rooms.build(base, accounts_area)
     userdata_area = userdata.build(base, accounts_area)
+    rooms_area = rooms.build(base, accounts_area, userdata_area)
     e2e_area = e2e.build(base, accounts_area)
-    sync_area = sync.build(base, accounts_area)
+    sync_area = sync.build(base, accounts_area, userdata_area)
     client = [
         *discovery_pages(config),
         *accounts_area.pages,
@@ -107,9 +116,9 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
         "client": client,
         "federation": [],
         "metrics": [MetricsPage(base.metrics.text)],
-        "web": [Landing(config.server_name, config.base_url)],
+        "web": [Landing(config.server_name, config.base_url), Setup(config.server_name, accounts_area.registrar)],
     }
-    return App(base, pages, ClientAuth(accounts_area.sessions).kinds)
+    return App(base, accounts_area.registrar, pages, ClientAuth(accounts_area.sessions).kinds, accounts_area.registrar)
 
 
 def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:

@@ -5,6 +5,7 @@ import attrs
 
 from homeserver.compose.accounts import Accounts
 from homeserver.compose.base import Base
+from homeserver.compose.userdata import UserData
 
 
 @attrs.frozen
@@ -14,6 +15,6 @@ class Rooms:
     pages: tuple[object, ...]
 
 
-def build(base: Base, accounts: Accounts) -> Rooms:
+def build(base: Base, accounts: Accounts, userdata: UserData) -> Rooms:
     """The services and pages of this area."""
     return Rooms(pages=())

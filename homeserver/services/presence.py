@@ -98,7 +98,7 @@ class Presence:
             return
         person = self._people.get(user.usr)
         if person is None:
-            self._runtime.spawn(self._arrive(user.usr, set_presence), "presence")
+            self._runtime.background("presence", self._arrive(user.usr, set_presence))
             yield
             self._left_sync(user.usr, 0)
             return
@@ -232,7 +232,7 @@ class Presence:
         self._plan_sweep()
 
     def _save_soon(self, person: Person) -> None:
-        self._runtime.spawn(self._save(person), "presence")
+        self._runtime.background("presence", self._save(person))
 
     async def _save(self, person: Person) -> None:
         person.saved_active = person.last_active
