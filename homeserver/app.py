@@ -38,10 +38,9 @@ COMMIT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 @attrs.define(eq=False)
 class App:
-    """The server, built. `pages` are what each face shows, `kinds` how callers are found, `registrar` makes accounts."""
+    """The server, built. `pages` are what each face shows, `kinds` how callers are found."""
 
     base: Base
-    registrar: Registrar
     pages: Mapping[Serve, Sequence[object]]
     kinds: Mapping[type, Authenticate]
     registrar: Registrar
@@ -118,7 +117,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
         "metrics": [MetricsPage(base.metrics.text)],
         "web": [Landing(config.server_name, config.base_url), Setup(config.server_name, accounts_area.registrar)],
     }
-    return App(base, accounts_area.registrar, pages, ClientAuth(accounts_area.sessions).kinds, accounts_area.registrar)
+    return App(base, pages, ClientAuth(accounts_area.sessions).kinds, accounts_area.registrar)
 
 
 def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:

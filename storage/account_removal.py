@@ -3,10 +3,28 @@
 
 from collections.abc import Callable
 
-from storage import accounts, device_removal, devices, openid, profiles, threepids, tokens
+from storage import (
+    account_data,
+    accounts,
+    device_removal,
+    devices,
+    e2e_removal,
+    openid,
+    presence,
+    profiles,
+    push_rules,
+    threepids,
+    tokens,
+)
 from storage.txn import Change, Txn
 
-ON_ACCOUNT_CLOSED: tuple[Callable[[Txn, int], None], ...] = ()
+ON_ACCOUNT_CLOSED: tuple[Callable[[Txn, int], None], ...] = (
+    profiles.delete_all,
+    account_data.forget_user,
+    push_rules.forget_user,
+    presence.forget_user,
+    e2e_removal.forget_user,
+)
 """Called as (txn, usr) once the closed account has left its rooms; each deletes what its module keeps by account."""
 
 
@@ -22,7 +40,6 @@ def close(txn: Txn, usr: int, erase: bool) -> None:
 
 def forget_data(txn: Txn, usr: int) -> None:
     """Delete what the closed account kept; it has left its rooms."""
-    profiles.delete_all(txn, usr)
     for forget in ON_ACCOUNT_CLOSED:
         forget(txn, usr)
     accounts.set_left(txn, usr)

@@ -3,10 +3,18 @@
 
 from collections.abc import Callable, Sequence
 
-from storage import devices, tokens
-from storage.txn import Change, Txn
+from storage import devices, e2e_removal, pushers, tokens
+from storage.txn import Txn
 
-ON_DEVICE_DELETED: tuple[Callable[[Txn, int, devices.Device], None], ...] = ()
+
+def _forget_pushers(txn: Txn, usr: int, device: devices.Device) -> None:
+    pushers.remove_of_devices(txn, usr, [device.device])
+
+
+ON_DEVICE_DELETED: tuple[Callable[[Txn, int, devices.Device], None], ...] = (
+    e2e_removal.forget_device,
+    _forget_pushers,
+)
 """Called as (txn, usr, device) before the device's row is deleted; each deletes what its module keeps by device."""
 
 
@@ -21,7 +29,6 @@ def delete_devices(txn: Txn, usr: int, device_ids: Sequence[str]) -> list[device
             forget(txn, usr, device)
         tokens.delete_of_device(txn, usr, device.device)
         devices.delete_row(txn, device.device)
-        txn.announce(Change(txn.position(), "device_list", user=usr, device=device.device))
         gone.append(device)
     return gone
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from storage.txn import Change, Txn
+from storage import device_lists
+from storage.txn import Txn
 
 
 @attrs.frozen(slots=True)
@@ -81,7 +82,7 @@ def add(txn: Txn, usr: int, device_id: str, name: str | None, now: int) -> int:
 def rename(txn: Txn, usr: int, device: int, name: str) -> None:
     """Give a device another name, which others may see with its keys."""
     if txn.run("UPDATE device SET name = ? WHERE nid = ?", (name.encode(), device)):
-        txn.announce(Change(txn.position(), "device_list", user=usr, device=device))
+        device_lists.record(txn, usr)
 
 
 def delete_row(txn: Txn, device: int) -> None:

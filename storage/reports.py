@@ -62,8 +62,7 @@ def newest(txn: Txn, state: int, before: int, limit: int) -> list[tuple[int, Rep
         (state, before, limit),
     )
     return [
-        (r[0], Report(r[1], r[2], r[3], r[4].decode(), _text(r[5]), _text(r[6]), _text(r[7]), r[8], r[9]))
-        for r in rows
+        (r[0], Report(r[1], r[2], r[3], r[4].decode(), _text(r[5]), _text(r[6]), _text(r[7]), r[8], r[9])) for r in rows
     ]
 
 

@@ -8,6 +8,7 @@ from homeserver.client_api.admin import AdminPage
 from homeserver.client_api.devices import DevicePage
 from homeserver.client_api.login import LoginPage
 from homeserver.client_api.openid import OpenIdPage
+from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
 from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
@@ -21,6 +22,7 @@ from homeserver.services.devices import Devices
 from homeserver.services.login import Login
 from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
+from homeserver.services.profiles import NoRemoteProfiles, Profiles
 from homeserver.services.registration import NoNamespaces, Registrar
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
@@ -35,6 +37,7 @@ class Accounts:
     registrar: Registrar
     login: Login
     accounts: accounts.Accounts
+    profiles: Profiles
     openid: OpenId
     pages: tuple[object, ...]
 
@@ -51,6 +54,7 @@ def build(base: Base) -> Accounts:
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials)
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
+    profiles = Profiles(config.server_name, db, NoRemoteProfiles())
     openid = OpenId(config.server_name, db, runtime)
     pages = (
         Register(registrar, uia, passwords, sessions),
@@ -59,8 +63,9 @@ def build(base: Base) -> Accounts:
         AccountPage(local, uia, passwords),
         ThreepidPage(Contacts(db), uia),
         DevicePage(Devices(db, sessions), uia, runtime),
+        ProfilePage(profiles),
         OpenIdPage(openid),
         AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
         TurnPage(),
     )
-    return Accounts(sessions, uia, registrar, login, local, openid, pages)
+    return Accounts(sessions, uia, registrar, login, local, profiles, openid, pages)
