@@ -98,8 +98,9 @@ class Cache(Generic[K, V]):
 
 
 class Names:
-    """Numbers of users, rooms, event types and state keys, both ways, and rows of state trees. Values never change once committed, so any thread
-    may read.
+    """Numbers of users, rooms, event types and state keys, both ways, and rows of state trees.
+
+    What is committed never changes, so any thread may read.
 
     Emptied as a whole when it has grown over its bound: a miss only costs a look-up by key.
     """

@@ -15,7 +15,7 @@ token          SQLite                   PostgreSQL                      use
 ``{bigpk}``    INTEGER PRIMARY KEY      bigint PRIMARY KEY              a numbered table (a rowid table)
 ``{pk}``       INTEGER PRIMARY KEY      integer PRIMARY KEY             the same with small numbers
 ``{compact}``  WITHOUT ROWID            (nothing)                       after the ``)`` of a table without a ``{pk}``
-``{hot}``      (nothing)                WITH (fillfactor = 70)          after the ``)`` of a table whose rows change often
+``{hot}``      (nothing)                WITH (fillfactor = 70)          after the ``)``; its rows change often
 =============  =======================  ==============================  =======================================
 
 A statement with a line ``--@sqlite`` or ``--@postgresql`` above it runs on that database only.

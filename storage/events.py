@@ -309,7 +309,7 @@ def _event(txn: Txn, row: tuple[Any, ...]) -> Event:
 
 @attrs.frozen(slots=True)
 class Place:
-    """Where an event stands: its room's number, its order, the state before it, its flags, and its state key's number."""
+    """Where an event stands: room number, order, the state before it, flags, state key number, auth nids."""
 
     room: int
     ord: int | None

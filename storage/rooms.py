@@ -52,9 +52,9 @@ def advance(txn: Txn, nid: int, *, last: int, state: int, next_row: int, heads: 
     )
 
 
-def keep_next_row(txn: Txn, nid: int, next_row: int) -> None:
-    """Notes tree rows used without a visible change."""
-    txn.put("UPDATE room SET next_row = ? WHERE nid = ?", (next_row, nid))
+def keep_state(txn: Txn, nid: int, state: int, next_row: int) -> None:
+    """Notes tree rows used, and a state, by an append that nobody sees in the timeline."""
+    txn.put("UPDATE room SET state = ?, next_row = ? WHERE nid = ?", (state, next_row, nid))
 
 
 def set_partial(txn: Txn, nid: int, partial: bool) -> None:
@@ -75,7 +75,7 @@ def get(txn: Txn, nid: int) -> RoomRow | None:
 def last_positions(txn: Txn, nids: Sequence[int]) -> dict[int, int]:
     """Room -> position of its last visible change."""
     condition, params = txn.any("nid", nids)
-    return dict(txn.all(f"SELECT nid, last FROM room WHERE {condition}", params))  # type: ignore[arg-type]  # noqa: S608
+    return dict(txn.all(f"SELECT nid, last FROM room WHERE {condition}", params))  # noqa: S608
 
 
 def pack_heads(heads: Sequence[Head]) -> bytes:
