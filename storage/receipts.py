@@ -92,7 +92,7 @@ def for_rooms(txn: Txn, rooms: Sequence[int], after: int, upto: int, viewer: int
         [*params, after, upto, viewer],
     )
     return [
-        Receipt(room, usr, user_id.decode(), thread, kind, event, ord_, ts, pos)
+        Receipt(room, usr, user_id.decode("utf-8", "surrogatepass"), thread, kind, event, ord_, ts, pos)
         for room, usr, user_id, thread, kind, event, ord_, ts, pos in rows
     ]
 
