@@ -50,8 +50,8 @@ def _addresses(values: tuple[str, ...]) -> str | None:
     return None
 
 
-def _database(value: str) -> str | None:
-    ok = value.startswith(("sqlite:///", "postgresql://", "postgres://"))
+def _database(value: str | None) -> str | None:
+    ok = value is None or value.startswith(("sqlite:///", "postgresql://", "postgres://"))
     return None if ok else "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 
 
@@ -82,10 +82,10 @@ class Listener:
 class Database:
     """Where everything is stored."""
 
-    url: str = option(
-        "sqlite:///FILE (a relative file is relative to this one) or postgresql://USER:PASSWORD@HOST/NAME",
+    url: str | None = option(
+        "sqlite:///FILE (relative to this file) or postgresql://USER:PASSWORD@HOST/NAME; not given: a file in data_dir",
         kind="database",
-        default="",
+        default=None,
         check=_database,
     )
     readers: int = option("Connections for reading beside the one that writes", default=4, check=at_least(1))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := homeserver storage federation bridge tests benchmarks setup.py
+
+.PHONY: help run test test-long check format types docs lock bench bench-full clean
+.DEFAULT_GOAL := help
+
+help: ## Show the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+run: $(VENV)/.run ## Start the server on homeserver.yaml, with its data in data/
+	$(BIN)/python -m homeserver run -c homeserver.yaml
+
+test: $(VENV)/.dev ## Run the tests, PostgreSQL's included (under 15 minutes); what CI runs
+	$(BIN)/python tests/run.py
+
+test-long: $(VENV)/.dev ## Run every matrix in full
+	$(BIN)/python tests/run.py --long
+
+check: $(VENV)/.dev ## Style, types, layers, house rules and the fast tests
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/run.py tests.architecture tests.protocol tests.config tests.http
+
+format: $(VENV)/.dev ## Format the code and sort its imports
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/reference
+	$(BIN)/python -m tests.architecture.reference
+
+bench: $(VENV)/.dev ## Measure Parley beside Synapse, small (under 15 minutes)
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/.dev ## Measure Parley beside Synapse, full size
+	$(BIN)/python -m benchmarks --full
+
+lock: ## Write the lock files from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove what the commands made, but not data/
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis _trial_temp*
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock | $(BIN)/python
+	$(PIP) install -q --require-hashes --only-binary :all: -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock | $(BIN)/python
+	$(PIP) install -q --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the suites and ends with one line that sums them: `N passed, N failed`."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Suites whose tests depend on the database: run once more on PostgreSQL.
+ON_BOTH = ("storage", "http", "accounts", "rooms", "userdata", "e2e", "sync", "media")
+# Suites that start servers of their own: one after the other, they measure and kill.
+ALONE = ("clients", "faults")
+
+
+@attrs.frozen
+class Suite:
+    """One call of trial."""
+
+    title: str
+    modules: tuple[str, ...]
+    environment: dict[str, str]
+    jobs: int = 2
+
+
+@attrs.frozen
+class Result:
+    passed: int
+    failed: int
+    skipped: int
+
+
+def present(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the test packages that hold tests."""
+    return tuple(f"tests.{name}" for name in names if any((ROOT / "tests" / name).glob("test_*.py")))
+
+
+def suites(postgres: str, long: bool) -> list[Suite]:
+    """What is to be run."""
+    folders = sorted(path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists())
+    plain = present(tuple(name for name in folders if name not in ALONE))
+    common = {"PARLEY_TEST_LONG": "1" if long else "", "PARLEY_TEST_POSTGRESQL": postgres}
+    on_postgresql = {**common, "PARLEY_TEST_DATABASE": "postgresql"}
+    found = [Suite("on SQLite", plain, common), Suite("on PostgreSQL", present(ON_BOTH), on_postgresql)]
+    found += [Suite(module, (module,), common, 1) for module in present(ALONE)]
+    return [suite for suite in found if suite.modules]
+
+
+def run(suite: Suite) -> Result:
+    """Run one suite, showing its output; counts a run that died, or ran nothing, as a failure."""
+    print(f"\n== {suite.title}: {' '.join(suite.modules)}", flush=True)
+    command = [sys.executable, "-m", "twisted.trial", "--reporter=text"]
+    command += [f"--jobs={suite.jobs}"] if suite.jobs > 1 else []
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*command, *suite.modules],
+        cwd=ROOT,
+        env={**os.environ, **suite.environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    tail = ""
+    for line in process.stdout:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        if re.match(r"(PASSED|FAILED)\b", line):
+            tail = line
+    status = process.wait()
+    counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", tail)}
+    failed = counts.get("failures", 0) + counts.get("errors", 0) + counts.get("unexpectedSuccesses", 0)
+    passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
+    if not failed and (status or not passed):
+        failed = 1
+    print(f"== {suite.title}: {passed} passed, {failed} failed in {time.monotonic() - began:.0f} s", flush=True)
+    return Result(passed, failed, counts.get("skips", 0))
+
+
+def need_postgresql() -> None:
+    """Install PostgreSQL when this machine lacks it and we may; else say how and stop."""
+    if shutil.which("pg_config") and shutil.which("psql") and _has_server():
+        return
+    line = "apt-get install -y --no-install-recommends postgresql postgresql-client libpq-dev"
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise SystemExit(f"The tests need PostgreSQL 15 or newer: {line}")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
+    subprocess.run(line.split(), check=True, env=quiet, stdout=subprocess.DEVNULL)
+
+
+def _has_server() -> bool:
+    folder = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
+    return os.access(f"{folder}/initdb", os.X_OK)
+
+
+def main(arguments: list[str]) -> int:
+    """`--long` runs every matrix in full; other arguments are modules to run instead of everything."""
+    sys.path.insert(0, str(ROOT))
+    need_postgresql()
+    from tests.harness.servers import Postgres
+
+    long = "--long" in arguments
+    only = tuple(argument for argument in arguments if not argument.startswith("-"))
+    postgres = Postgres(durable=False)
+    try:
+        wanted = suites(postgres.url("postgres"), long)
+        if only:
+            wanted = [Suite("chosen", only, wanted[0].environment)]
+        results = [run(suite) for suite in wanted]
+    finally:
+        postgres.stop()
+    passed, failed, skipped = (sum(getattr(r, n) for r in results) for n in ("passed", "failed", "skipped"))
+    print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
