@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How local events are put on top of a room before anything is written: each is built on the one before, checked by the
+rules, signed.
+
+A `Stage` belongs to who holds the room's lock. `add` as many drafts as wait, write `plan()` in one append, then
+`settle` the room's snapshot. A draft that is refused leaves the stage as it was.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from homeserver.protocol.auth_rules import authorize
+from homeserver.protocol.auth_selection import CREATE, POWER_LEVELS, auth_keys
+from homeserver.protocol.errors import MatrixError, Rejected, forbidden
+from homeserver.protocol.events import Built, Draft, Event, PrevRef, StateKey, build
+from homeserver.protocol.power_levels import PowerLevels
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.signing import Signer
+from homeserver.services.rooms.snapshot import Entry, Snapshot
+from homeserver.services.rooms.targets import Link, Target
+from homeserver.services.rooms.transactions import TxnScope
+from homeserver.services.rooms.unread_rules import RoomMembers, UnreadRules
+from storage import events, relations
+from storage.append import Append, Appended, Item, Redacting, Relating
+from storage.envelope import Envelopes
+from storage.rooms import Head
+
+MOST_PREVS = 20
+REDACTION = "m.room.redaction"
+
+
+@attrs.frozen(slots=True)
+class Author:
+    """What makes drafts into events here: our name and key, the unread rules, a way to name events of old rooms."""
+
+    signer: Signer
+    envelopes: Envelopes
+    unread: UnreadRules
+    opaque_id: Callable[[], str]
+
+
+@attrs.frozen(slots=True)
+class Circumstances:
+    """What was looked up for a draft beforehand: its relation, and the event it redacts."""
+
+    link: Link | None = None
+    target: Target | None = None
+
+
+NOTHING = Circumstances()
+
+
+class Stage:
+    """A chain of local events in the making. `room` None: a room that is being created by them."""
+
+    def __init__(self, author: Author, version: RoomVersion, snapshot: Snapshot | None, members: RoomMembers | None):
+        self._author = author
+        self._version = version
+        self._snapshot = snapshot
+        self._members = members
+        self._changed: dict[StateKey, Entry] = {}
+        self._levels: PowerLevels | None = None
+        self._last: PrevRef | None = None
+        self._depth = snapshot.depth if snapshot else 0
+        self.room_id: str | None = snapshot.room_id if snapshot else None
+        self.items: list[Item] = []
+        self.built: list[Event] = []
+
+    # ---- what holds at this point ----
+
+    def entry(self, key: StateKey) -> Entry | None:
+        """The state event at a key, staged ones included. Its key must have been loaded into the snapshot."""
+        staged = self._changed.get(key)
+        if staged is None and self._snapshot is not None:
+            return self._snapshot.entries[key]
+        return staged
+
+    def levels(self) -> PowerLevels:
+        """The power levels in force for the next event."""
+        if self._levels is None:
+            if self._snapshot is not None and CREATE not in self._changed and POWER_LEVELS not in self._changed:
+                self._levels = self._snapshot.levels()
+            else:
+                create, levels = self.entry(CREATE), self.entry(POWER_LEVELS)
+                self._levels = PowerLevels.of(
+                    self._version, create.event if create else None, levels.event if levels else None
+                )
+        return self._levels
+
+    def keys_of(self, draft: Draft) -> list[StateKey]:
+        """The state that `add` will look at."""
+        return auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
+
+    # ---- building ----
+
+    def add(self, draft: Draft, ts: int, found: Circumstances = NOTHING, scope: TxnScope | None = None) -> Event:
+        """Builds the draft on top of what is staged. Raises `MatrixError`: what the rules refuse is M_FORBIDDEN."""
+        keys = self.keys_of(draft)
+        entries = [entry for key in keys if (entry := self.entry(key)) is not None]
+        built = self._build(draft, ts, entries)
+        event = built.event
+        state = {key: entry.event for key in (CREATE, *keys) if (entry := self.entry(key)) is not None}
+        try:
+            authorize(self._version, event, state, self.levels() if self.items or self._snapshot else None)
+        except Rejected as refused:
+            raise forbidden(refused.reason) from refused
+        item = self._item(built, [entry.nid for entry in entries], found, scope)
+        if self.room_id is None:
+            self.room_id = event.room_id
+        self._accept(item, event)
+        return event
+
+    def _build(self, draft: Draft, ts: int, entries: Sequence[Entry]) -> Built:
+        version = self._version
+        return build(
+            version,
+            draft,
+            room_id=self.room_id,
+            prev_events=self._prevs(),
+            auth_events=[entry.event.ref() for entry in entries],
+            depth=self._depth + 1,
+            ts=ts,
+            signer=self._author.signer,
+            event_id=f"${self._author.opaque_id()}:{self._author.signer.server_name}"
+            if version.sends_event_id
+            else None,
+        )
+
+    def _prevs(self) -> Sequence[PrevRef]:
+        if self._last is not None:
+            return (self._last,)
+        if self._snapshot is None:
+            return ()
+        return [self._snapshot.refs[head.event] for head in self._cited()]
+
+    def _cited(self) -> tuple[Head, ...]:
+        assert self._snapshot is not None
+        return self._snapshot.heads[-MOST_PREVS:]
+
+    def _item(self, built: Built, auth: Sequence[int], found: Circumstances, scope: TxnScope | None) -> Item:
+        event = built.event
+        flags = 0
+        exceptions: tuple[tuple[int, int, int], ...] = ()
+        if self._members is not None:
+            unread = self._author.unread.at_append(self._members, event, self._may_notify(event.sender))
+            flags, exceptions = unread.flags, unread.exceptions
+        relating, thread = _link(found, event)
+        return Item(
+            new=events.prepared(
+                self._author.envelopes,
+                event,
+                built.pdu_bytes,
+                built.content_span,
+                local=True,
+                auth=auth,
+                flags=flags,
+                thread=thread,
+            ),
+            visible={} if event.key is None else {event.key: -1 - len(self.items)},
+            relating=relating,
+            redacting=_redacting(found),
+            txn=None if scope is None else (scope.device, scope.key),
+            exceptions=exceptions,
+        )
+
+    def _may_notify(self, sender: str) -> Callable[[str], bool]:
+        levels = self.levels()
+        return lambda kind: levels.user(sender) >= levels.notification(kind)
+
+    def _accept(self, item: Item, event: Event) -> None:
+        if event.key is not None:
+            self._changed[event.key] = Entry(-1 - len(self.items), event)
+            if event.key in (CREATE, POWER_LEVELS):
+                self._levels = None
+        self.items.append(item)
+        self.built.append(event)
+        self._last = event.ref()
+        self._depth = event.depth
+
+    # ---- writing ----
+
+    def plan(self, now_s: int, *, stripped: Mapping[str, bytes] | None = None) -> Append:
+        """The write that stores what is staged."""
+        snapshot = self._snapshot
+        assert self.room_id is not None
+        return Append(
+            room=(self.room_id, self._version.id) if snapshot is None else snapshot.room,
+            items=self.items,
+            state=0 if snapshot is None else snapshot.state,
+            next_row=1 if snapshot is None else snapshot.next_row,
+            kept_heads=() if snapshot is None else snapshot.heads[:-MOST_PREVS],
+            now_s=now_s,
+            server_name=self._author.signer.server_name,
+            stripped=stripped or {},
+        )
+
+    def settle(self, done: Appended) -> Snapshot:
+        """The snapshot after the commit: the one the stage was built on, brought up to date, or a new one."""
+        last = self.built[-1]
+        refs = {done.heads[-1].event: last.ref()}
+        snapshot = self._snapshot
+        if snapshot is None:
+            assert self.room_id is not None
+            snapshot = Snapshot(done.room, self.room_id, self._version, (), {}, 0, 0, 1)
+        else:
+            refs |= {head.event: snapshot.refs[head.event] for head in done.heads[:-1]}
+        snapshot.heads, snapshot.refs, snapshot.depth = done.heads, refs, max(snapshot.depth, last.depth)
+        snapshot.state, snapshot.next_row = done.state, done.next_row
+        for key, entry in self._changed.items():
+            snapshot.put(key, Entry(done.nids[-1 - entry.nid], entry.event))
+        for item in self.items:
+            if item.redacting is not None:
+                forget(snapshot, item.redacting.nid)
+        return snapshot
+
+
+def forget(snapshot: Snapshot, nid: int) -> None:
+    """A state event in memory is no longer what is stored (it was redacted): have it read again."""
+    for key, entry in list(snapshot.entries.items()):
+        if entry is not None and entry.nid == nid:
+            del snapshot.entries[key]
+            snapshot.parsed = None
+
+
+def _link(found: Circumstances, event: Event) -> tuple[Relating | None, int | None]:
+    if found.target is not None and event.type == REDACTION:
+        stored = found.target.stored
+        return Relating(relations.REDACTION, stored.nid, events.pack_id(stored.event_id)), None
+    if found.link is None:
+        return None, None
+    return found.link.relating, found.link.thread
+
+
+def _redacting(found: Circumstances) -> Redacting | None:
+    return None if found.target is None else found.target.redacting()
+
+
+def refuse_create(draft: Draft) -> None:
+    """ "A client must not be able to send a second m.room.create." """
+    if draft.type == "m.room.create":
+        raise MatrixError(403, "M_FORBIDDEN", "A room has one create event, made with it")
