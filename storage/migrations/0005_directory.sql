@@ -1,5 +1,5 @@
--- What is found by name: aliases, the published rooms, full text, the user directory; and rooms that users forgot,
--- delayed events. Tokens in braces are those of storage/dialect.py.
+-- What is found by name: aliases, the published rooms, full text, the user directory; and delayed events.
+-- Tokens in braces are those of storage/dialect.py.
 
 CREATE TABLE alias (
     name {blob} NOT NULL PRIMARY KEY,
@@ -15,14 +15,6 @@ CREATE TABLE published (
     PRIMARY KEY (network, room)
 ){compact};
 CREATE INDEX published_room ON published (room);
-
--- event: the membership event that stood when the user forgot the room; a later one makes the room known again.
-CREATE TABLE forgotten (
-    usr {int} NOT NULL,
-    room {int} NOT NULL,
-    event {bigint} NOT NULL,
-    PRIMARY KEY (usr, room)
-){compact};
 
 -- How far each reader of the event stream has come.
 CREATE TABLE stream_cursor (

@@ -167,6 +167,7 @@ def _resolve(txn: Txn, alias: str, server_name: str) -> ResolvedAlias | None:
     found = rows.find(txn, alias)
     if found is None:
         return None
-    servers = membership.servers_in(txn, found.room)
-    own_first = [server_name, *(server for server in servers if server != server_name)]
+    present = membership.servers_of_room(txn, found.room)
+    by_size = sorted(present, key=lambda server: (-present[server], server))
+    own_first = [server_name, *(server for server in by_size if server != server_name)]
     return ResolvedAlias(names.room_id(txn, found.room), tuple(own_first[:50]))

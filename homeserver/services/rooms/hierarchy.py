@@ -148,7 +148,8 @@ def _child(row: ChildRow) -> Child | None:
 
 
 def _viewer(txn: Txn, usr: int) -> Viewer:
-    kinds = {room: membership.KIND_NAMES[kind] for room, kind in membership.kinds_of(txn, usr).items()}
+    rows = membership.of_user(txn, usr, (membership.JOIN, membership.INVITE, membership.BAN))
+    kinds = {row.room: membership.NAMES[row.kind] for row in rows}
     joined = frozenset(names.room_id(txn, room) for room, kind in kinds.items() if kind == "join")
     return Viewer(kinds, joined)
 

@@ -15,6 +15,8 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from storage import directory, names
 from storage.directory import RoomState
+from storage.membership import JOIN as JOINED
+from storage.membership import NAMES
 from storage.txn import Txn
 
 CACHED = 10_000
@@ -211,7 +213,7 @@ def standing_of(txn: Txn, usr: int, room: int, allowed: Sequence[str]) -> Standi
     numbers.pop(None, None)
     kinds = directory.memberships_of(txn, usr, [room, *(nid for nid in numbers if nid is not None)])
     joined = frozenset(room_id for nid, room_id in numbers.items() if nid is not None and kinds.get(nid) == JOINED)
-    return Standing(KIND_NAMES.get(kinds.get(room, 0)), joined)
+    return Standing(NAMES.get(kinds.get(room, -1)), joined)
 
 
 def may_preview(facts: Facts, membership: str | None, joined: Collection[str]) -> bool:
