@@ -41,6 +41,18 @@ CREATE TABLE push_class (
     PRIMARY KEY (usr, pos)
 ){compact};
 
+-- Where a user's notifications differ from that base: dn and dh are added to the counts. thread: NULL the main timeline.
+CREATE TABLE unread_exception (
+    usr {int} NOT NULL,
+    room {int} NOT NULL,
+    ord {bigint} NOT NULL,
+    thread {bigint},
+    dn {small} NOT NULL,
+    dh {small} NOT NULL,
+    PRIMARY KEY (usr, room, ord)
+) {compact};
+CREATE INDEX unread_exception_event ON unread_exception (room, ord);
+
 -- Counting per thread reads only events in threads, however old the floor of the room is.
 CREATE INDEX event_thread_notifies ON event (room, ord) WHERE flags & 1 = 1 AND thread IS NOT NULL;
 
