@@ -141,7 +141,9 @@ class Ordinary(AuthCase):
     def test_the_required_level_of_the_type_counts(self) -> None:
         for version in ALL:
             room = Room(version)
-            state = room.open({"events": {"m.x": 10, "m.y": 0}, "users": {ALICE: 100, BOB: 10}} | room_users(version), members=[BOB])
+            state = room.open(
+                {"events": {"m.x": 10, "m.y": 0}, "users": {ALICE: 100, BOB: 10}} | room_users(version), members=[BOB]
+            )
             self.allows(room.event("m.x", {}, BOB, state=state), state)
             self.allows(room.event("m.x", {}, BOB, "", state), state)
             self.allows(room.event("m.y", {}, BOB, "", state), state)

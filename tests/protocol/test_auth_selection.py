@@ -39,7 +39,13 @@ class Selection(SynchronousTestCase):
             self.assertEqual(self.keys(V11, event_type, state_key, {}), {LEVELS, member(ALICE)})
 
     def test_memberships_cite_the_target_and_where_it_matters_the_join_rules(self) -> None:
-        for membership, cites_rules in [("join", True), ("invite", True), ("knock", True), ("leave", False), ("ban", False)]:
+        for membership, cites_rules in [
+            ("join", True),
+            ("invite", True),
+            ("knock", True),
+            ("leave", False),
+            ("ban", False),
+        ]:
             expected = {LEVELS, member(ALICE), member(BOB)} | ({RULES} if cites_rules else set())
             self.assertEqual(self.keys(V12, "m.room.member", BOB, {"membership": membership}), expected)
 
@@ -48,9 +54,7 @@ class Selection(SynchronousTestCase):
         self.assertIn(("m.room.third_party_invite", "tok"), self.keys(V11, "m.room.member", BOB, content))
         for malformed in ({}, {"signed": []}, {"signed": {"token": 7}}, "x", None):
             content["third_party_invite"] = malformed
-            self.assertEqual(
-                self.keys(V11, "m.room.member", BOB, content), {LEVELS, RULES, member(ALICE), member(BOB)}
-            )
+            self.assertEqual(self.keys(V11, "m.room.member", BOB, content), {LEVELS, RULES, member(ALICE), member(BOB)})
 
     def test_a_restricted_join_cites_the_authorizing_user_from_version_8_on(self) -> None:
         content = {"membership": "join", "join_authorised_via_users_server": CAROL}

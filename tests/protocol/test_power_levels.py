@@ -24,7 +24,14 @@ class Values(SynchronousTestCase):
                 self.assertEqual(parse_level(version, value), value)
 
     def test_strings_that_hold_an_integer_are_levels_before_version_10(self) -> None:
-        for text, level in [("100", 100), ("000100", 100), ("+100", 100), ("-100", -100), (" 100 ", 100), (" -00100\t", -100)]:
+        for text, level in [
+            ("100", 100),
+            ("000100", 100),
+            ("+100", 100),
+            ("-100", -100),
+            (" 100 ", 100),
+            (" -00100\t", -100),
+        ]:
             for version in ALL:
                 self.assertEqual(parse_level(version, text), level if version.string_levels else None)
 
