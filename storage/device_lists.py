@@ -11,7 +11,7 @@ from storage.txn import Change, Txn
 EVERYBODY = 0
 #: The value of `membership.kind` for joined members.
 JOINED = 1
-#: With more changes than this after a position they are looked up room by room instead of all together.
+#: How many joins and leaves on the whole server are looked through for those that concern one user.
 FEW = 2_000
 CHUNK = 5_000
 
@@ -50,17 +50,18 @@ def record_join_change(txn: Txn, pos: int, usr: int, room: int, joined: bool) ->
     )
 
 
-def changed(txn: Txn, usr: int, since: int, upto: int) -> tuple[list[int], list[int]]:
+def changed(txn: Txn, usr: int, since: int, upto: int, few: int = FEW) -> tuple[list[int], list[int]]:
     """Users whose devices `usr` must look at again, and users to stop tracking, by what happened in (since, upto].
 
     Changed: those who share a room with `usr` at `upto`, both joined, and have changed devices or keys or did not share
     one at `since`; `usr` itself when its own changed; users whose key `usr` has signed. Left: those who shared a room
-    at `since` and share none at `upto`. All statements must see one moment, not before `upto`.
+    at `since` and share none at `upto`. All statements must see one moment, not before `upto`. With more than
+    `few` joins and leaves on this server since then, the user's rooms are asked one by one.
     """
     if since >= upto:
         return [], []
     own, updated = _updated(txn, usr, since, upto)
-    history = _history(txn, usr, since)
+    history = _history(txn, usr, since, few)
     moved = history.movers(since, upto)
     candidates = (updated | moved) - {usr}
     if not candidates:
@@ -137,10 +138,10 @@ def _updated(txn: Txn, usr: int, since: int, upto: int) -> tuple[set[int], set[i
     return own, {other for other, viewer in rows if viewer == EVERYBODY and other != usr}
 
 
-def _history(txn: Txn, usr: int, since: int) -> _History:
+def _history(txn: Txn, usr: int, since: int, few: int) -> _History:
     """All that happened after `since` in rooms to which the user is or was joined since."""
     own = _join_changes(txn, "c.usr = ?", (usr,), since)
-    near = _join_changes_in_joined_rooms(txn, usr, since)
+    near = _join_changes_in_joined_rooms(txn, usr, since, few)
     rooms = list({change.room for change in own})
     if not rooms:
         return _History(usr, near)
@@ -159,12 +160,12 @@ def _join_changes(txn: Txn, condition: str, params: Sequence[object], since: int
     return [JoinChange(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
 
-def _join_changes_in_joined_rooms(txn: Txn, usr: int, since: int) -> list[JoinChange]:
-    few = txn.all("SELECT pos FROM join_change WHERE pos > ? LIMIT ?", (since, FEW))
-    if not few:
+def _join_changes_in_joined_rooms(txn: Txn, usr: int, since: int, few: int) -> list[JoinChange]:
+    recent = txn.all("SELECT pos FROM join_change WHERE pos > ? LIMIT ?", (since, few))
+    if not recent:
         return []
     columns, joined = "c.pos, c.usr, c.room, c.joined", "m.usr = ? AND m.kind = ?"
-    if len(few) < FEW:
+    if len(recent) < few:
         tables = "join_change c CROSS JOIN membership m"
     else:
         tables = "membership m CROSS JOIN join_change c"

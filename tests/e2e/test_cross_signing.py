@@ -39,8 +39,10 @@ class CrossSigningTest(EncryptionCase):
         self.assertEqual(refused.status, 401)
         self.assertIn({"stages": ["m.login.password"]}, refused.json["flows"])
         self.assertEqual((await self.sign_cross(alice, new, "wrong")).status, 401)
-        self.assertEqual((await self.query(alice, alice.user_id))["master_keys"][alice.user_id]["keys"],
-                         Owner(alice.user_id).bare("master")["keys"])
+        self.assertEqual(
+            (await self.query(alice, alice.user_id))["master_keys"][alice.user_id]["keys"],
+            Owner(alice.user_id).bare("master")["keys"],
+        )
         self.assertEqual((await self.sign_cross(alice, new, PASSWORD)).status, 200)
         self.assertEqual((await self.query(alice, alice.user_id))["master_keys"], {alice.user_id: new["master_key"]})
 

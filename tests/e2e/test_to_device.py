@@ -112,5 +112,3 @@ class ToDeviceTest(EncryptionCase):
         await self.request("POST", f"{V3}/logout", None, bob, expect=200)
         messages, _ = await self.service().for_sync(device, 0, self.app.base.db.published)
         self.assertEqual(messages, [])
-
-
