@@ -25,7 +25,7 @@ def check_draft(pdu: Mapping[str, Any]) -> None:
     """Raise M_TOO_LARGE when a field of an event of our own is longer than 255 bytes."""
     for name in _LIMITED_FIELDS:
         value = pdu.get(name)
-        if value is not None and not fits(value):
+        if isinstance(value, str) and not fits(value):
             raise too_large(f"{name} has more than {MAX_ID_BYTES} bytes")
 
 
