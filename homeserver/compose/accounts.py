@@ -7,6 +7,7 @@ from homeserver.client_api.account import AccountPage
 from homeserver.client_api.admin import AdminPage
 from homeserver.client_api.devices import DevicePage
 from homeserver.client_api.login import LoginPage
+from homeserver.client_api.media import MediaPage, OpenMediaPage
 from homeserver.client_api.openid import OpenIdPage
 from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
@@ -20,6 +21,8 @@ from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.devices import Devices
 from homeserver.services.login import Login
+from homeserver.services.media import MediaStore, NoRemoteMedia
+from homeserver.services.media_files import MediaFiles
 from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
 from homeserver.services.profiles import NoRemoteProfiles, Profiles
@@ -39,6 +42,7 @@ class Accounts:
     accounts: accounts.Accounts
     profiles: Profiles
     openid: OpenId
+    media: MediaStore
     pages: tuple[object, ...]
 
 
@@ -56,6 +60,9 @@ def build(base: Base) -> Accounts:
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
     profiles = Profiles(config.server_name, db, NoRemoteProfiles())
     openid = OpenId(config.server_name, db, runtime)
+    files = MediaFiles(config.media_dir)
+    base.lifecycle.on_start(files.clear_incoming)
+    media = MediaStore(config.server_name, config.media, db, runtime, files, NoRemoteMedia())
     pages = (
         Register(registrar, uia, passwords, sessions),
         SharedSecretPage(registrar),
@@ -66,6 +73,8 @@ def build(base: Base) -> Accounts:
         ProfilePage(profiles),
         OpenIdPage(openid),
         AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
+        MediaPage(media),
+        OpenMediaPage(media),
         TurnPage(),
     )
-    return Accounts(sessions, uia, registrar, login, local, profiles, openid, pages)
+    return Accounts(sessions, uia, registrar, login, local, profiles, openid, media, pages)

@@ -180,6 +180,10 @@ class Media:
     dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
     max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
     max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+    open_downloads: bool = option(
+        "Serve what is uploaded from now on without authentication, too, as servers did before Matrix 1.11",
+        default=False,
+    )
 
 
 @attrs.frozen

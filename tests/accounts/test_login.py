@@ -178,7 +178,9 @@ class RefreshTests(LoginCase):
         one = await self.sign_in()
         self.clock.advance(3600)
         reply = await self.whoami(one["access_token"])
-        self.assertEqual((reply.status, reply.json["errcode"], reply.json["soft_logout"]), (401, "M_UNKNOWN_TOKEN", True))
+        self.assertEqual(
+            (reply.status, reply.json["errcode"], reply.json["soft_logout"]), (401, "M_UNKNOWN_TOKEN", True)
+        )
         two = (await self.refresh(one["refresh_token"])).json
         reply = await self.whoami(two["access_token"])
         self.assertEqual((reply.status, reply.json["device_id"]), (200, one["device_id"]))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bytes of media lie on disk: each content once, under its SHA-256, whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 1 << 16
+
+
+class MediaFiles:
+    """A folder of contents and of what is made from them. Every call blocks: call it in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def store(self, source: BinaryIO) -> tuple[bytes, int]:
+        """Copy what is left in `source`; returns its SHA-256 and size. It is there whole when this returns."""
+        incoming = self._folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        handle, name = tempfile.mkstemp(dir=incoming)
+        try:
+            with os.fdopen(handle, "wb") as target:
+                while chunk := source.read(CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            self._move(Path(name), self._content(digest.digest()))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return digest.digest(), size
+
+    def open(self, sha256: bytes) -> BinaryIO:
+        """The content; raises FileNotFoundError."""
+        return self._content(sha256).open("rb")
+
+    def open_derived(self, sha256: bytes, name: str) -> BinaryIO | None:
+        """What was made of a content and kept under a name, such as a thumbnail."""
+        try:
+            return (self._derived(sha256) / name).open("rb")
+        except FileNotFoundError:
+            return None
+
+    def keep_derived(self, sha256: bytes, name: str, data: bytes) -> None:
+        incoming = self._folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=incoming)
+        with os.fdopen(handle, "wb") as target:
+            target.write(data)
+        self._move(Path(temporary), self._derived(sha256) / name)
+
+    def clear_incoming(self) -> None:
+        """Delete what an interrupted upload left; call before anything is uploaded."""
+        for left in (self._folder / "incoming").glob("*"):
+            left.unlink(missing_ok=True)
+
+    def _move(self, source: Path, target: Path) -> None:
+        if target.exists():
+            source.unlink()
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _content(self, sha256: bytes) -> Path:
+        name = sha256.hex()
+        return self._folder / "content" / name[:2] / name[2:4] / name
+
+    def _derived(self, sha256: bytes) -> Path:
+        name = sha256.hex()
+        return self._folder / "derived" / name[:2] / name[2:4] / name

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which media ids exist, who made them, and which content each stands for."""
+
+import attrs
+
+from storage.txn import Change, Txn
+
+LOCAL = ""
+
+
+@attrs.frozen(slots=True)
+class Content:
+    """What was uploaded: `sha256` finds the bytes, `kind` and `name` are what the uploader said of them."""
+
+    sha256: bytes
+    size: int
+    kind: str | None
+    name: str | None
+
+
+@attrs.frozen(slots=True)
+class Media:
+    """One media id. `content` is None until it is uploaded; `open` says that it is served without authentication."""
+
+    nid: int
+    usr: int
+    created: int
+    expires: int | None
+    content: Content | None
+    open: bool
+    quarantined: bool
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def find(txn: Txn, origin: str, media_id: str) -> Media | None:
+    """The media of a server; `origin` is LOCAL for this one."""
+    row = txn.one(
+        "SELECT nid, usr, created, expires, content, size, kind, name, open, quarantined FROM media"
+        " WHERE origin = ? AND id = ?",
+        (origin.encode(), media_id.encode()),
+    )
+    if row is None:
+        return None
+    content = None if row[4] is None else Content(bytes(row[4]), row[5], _text(row[6]), _text(row[7]))
+    return Media(row[0], row[1], row[2], row[3], content, bool(row[8]), bool(row[9]))
+
+
+def add(txn: Txn, media_id: str, usr: int, now: int, content: Content, open_to_all: bool) -> int:
+    """Keep an upload under a new id."""
+    nid = txn.position()
+    txn.put(
+        "INSERT INTO media (nid, origin, id, usr, created, content, size, kind, name, open, quarantined)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        (
+            nid,
+            LOCAL.encode(),
+            media_id.encode(),
+            usr,
+            now,
+            content.sha256,
+            content.size,
+            _bytes(content.kind),
+            _bytes(content.name),
+            int(open_to_all),
+        ),
+    )
+    return nid
+
+
+def reserve(txn: Txn, media_id: str, usr: int, now: int, expires: int, most: int) -> bool:
+    """Make an id whose content comes later; False when the user has `most` of those already."""
+    row = txn.one("SELECT count(*) FROM media WHERE usr = ? AND content IS NULL AND expires > ?", (usr, now))
+    if row is not None and row[0] >= most:
+        return False
+    txn.run("DELETE FROM media WHERE usr = ? AND content IS NULL AND expires <= ?", (usr, now))
+    txn.put(
+        "INSERT INTO media (nid, origin, id, usr, created, expires, size, open, quarantined)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0)",
+        (txn.position(), LOCAL.encode(), media_id.encode(), usr, now, expires),
+    )
+    return True
+
+
+def fill(txn: Txn, nid: int, content: Content, open_to_all: bool) -> bool:
+    """Give a reserved id its content; False when it has one already or is gone."""
+    filled = txn.run(
+        "UPDATE media SET content = ?, size = ?, kind = ?, name = ?, open = ?, expires = NULL"
+        " WHERE nid = ? AND content IS NULL",
+        (content.sha256, content.size, _bytes(content.kind), _bytes(content.name), int(open_to_all), nid),
+    )
+    if filled:
+        txn.announce(Change(txn.position(), "media"))
+    return filled > 0
+
+
+def set_quarantined(txn: Txn, nid: int, quarantined: bool) -> None:
+    txn.run("UPDATE media SET quarantined = ? WHERE nid = ?", (int(quarantined), nid))

@@ -1,0 +1,20 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Files that users uploaded. The bytes lie on disk under their SHA-256, once, however often they were uploaded.
+
+CREATE TABLE media (
+    nid {bigpk},
+    origin {blob} NOT NULL,          -- server name; empty: this server
+    id {blob} NOT NULL,
+    usr {int} NOT NULL,              -- 0: nobody here
+    created {bigint} NOT NULL,
+    expires {bigint},                -- when an id without content ends
+    content {blob},                  -- SHA-256; NULL: not uploaded yet
+    size {bigint} NOT NULL,
+    kind {blob},                     -- content type as it was given
+    name {blob},                     -- file name as it was given
+    open {small} NOT NULL,           -- 1: served without authentication, too
+    quarantined {small} NOT NULL,
+    UNIQUE (origin, id)
+);
+CREATE INDEX media_content ON media (content);
+CREATE INDEX media_pending ON media (usr, expires) WHERE content IS NULL;
