@@ -247,7 +247,9 @@ class World:
             self.rows[other] = [row for row in rows if row.ord != gone.nid << 20]
 
     async def join_or_leave(self, room: Room, user_id: str) -> None:
-        if user_id in room.joined:
+        if user_id in room.joined and self.random.random() < 0.5:
+            await self.join(room, user_id)  # under another name
+        elif user_id in room.joined:
             await self.leave(room, user_id)
         else:
             await self.join(room, user_id)
