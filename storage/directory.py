@@ -72,7 +72,7 @@ def states_of(txn: Txn, rooms: Sequence[int]) -> dict[int, RoomState]:
     if not rooms:
         return {}
     condition, params = txn.any("room", rooms)
-    counts = dict(
+    counts: dict[int, int] = dict(
         txn.all(
             f"SELECT room, count(*) FROM membership WHERE {condition} AND kind = ? GROUP BY room", [*params, JOINED]
         )

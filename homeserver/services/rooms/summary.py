@@ -26,10 +26,12 @@ RESTRICTED = ("restricted", "knock_restricted")
 
 
 class Resolved(Protocol):
-    """The room that an alias leads to."""
+    """The room that an alias leads to, and servers that are in it."""
 
     @property
     def room_id(self) -> str: ...
+    @property
+    def servers(self) -> Sequence[str]: ...
 
 
 class Resolver(Protocol):
