@@ -17,6 +17,8 @@ LAST_SIZE = 100_000
 PERSONAL = frozenset(
     {"account_data", "to_device", "keys", "push_rules", "private_receipt", "unread", "ignored", "filter"}
 )
+#: Of these, the ones that change what counts as unread.
+UNREADS = frozenset({"private_receipt", "unread", "push_rules"})
 #: Streams of a user that everybody who shares a room with that user sees.
 SHARED = frozenset({"device_list", "presence", "profile"})
 
@@ -115,6 +117,8 @@ class Streams:
         self._shared = {stream: Ring(size=ring_size) for stream in SHARED}
         self._users: LastPositions[int] = LastPositions()
         self._memberships: LastPositions[int] = LastPositions()
+        self._private: LastPositions[int] = LastPositions()
+        self._movements = Ring(size=ring_size)
         self._devices: LastPositions[tuple[int, int]] = LastPositions()
         self._typing = Ring(floor=ephemeral, size=10_000)
 
@@ -126,6 +130,8 @@ class Streams:
             ring.clear(position)
         self._users.clear(position)
         self._memberships.clear(position)
+        self._private.clear(position)
+        self._movements.clear(position)
         self._devices.clear(position)
 
     def record(self, position: int, changes: Sequence[Change]) -> None:
@@ -141,6 +147,10 @@ class Streams:
             if user is not None:
                 if stream == "membership":
                     self._memberships.set(user, change.pos)
+                    if room is not None:
+                        self._movements.add(change.pos, room)
+                elif stream in UNREADS:
+                    self._private.set(user, change.pos)
                 if change.device:
                     self._devices.set((user, change.device), change.pos)
                 else:
@@ -162,6 +172,14 @@ class Streams:
     def membership_changed(self, user: int, since: int) -> bool:
         """Whether the user's membership of any room may have changed after `since`."""
         return self._memberships.changed(user, since)
+
+    def unread_changed(self, user: int, since: int) -> bool:
+        """Whether the user's unread counts may have changed after `since` by something that no room tells of."""
+        return self._private.changed(user, since)
+
+    def movements_since(self, since: int) -> frozenset[int] | None:
+        """The rooms in which anybody's membership changed after `since`; None as above."""
+        return self._movements.since(since)
 
     def touch_typing(self, room: int) -> int:
         """Count a change of who is typing in `room`; returns its number."""

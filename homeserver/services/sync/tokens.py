@@ -15,16 +15,20 @@ LARGEST = 2**62
 class SyncToken:
     """Everything up to `pos` has been delivered, and typing up to the number `ephemeral`.
 
-    Where not all to-device messages fitted, those after `to_device` still wait.
+    Where not all to-device messages fitted, those after `to_device` still wait. `typing` says that somebody was typing
+    in a room of the user's, which a server that restarted would not know.
     """
 
     pos: int
     ephemeral: int = 0
     to_device: int | None = None
+    typing: bool = False
 
     def __str__(self) -> str:
         written = f"s{self.pos}_{self.ephemeral}"
-        return written if self.to_device is None else f"{written}_{self.to_device}"
+        if self.to_device is not None:
+            written = f"{written}_{self.to_device}"
+        return written + "t" if self.typing else written
 
     @property
     def to_device_pos(self) -> int:
@@ -32,12 +36,12 @@ class SyncToken:
 
 
 def parse_sync_token(text: str) -> SyncToken:
-    """Read `s<pos>_<ephemeral>[_<to_device>]`; raises M_INVALID_PARAM."""
-    parts = text[1:].split("_") if text.startswith("s") else []
+    """Read `s<pos>_<ephemeral>[_<to_device>][t]`; raises M_INVALID_PARAM."""
+    parts = text[1:].removesuffix("t").split("_") if text.startswith("s") else []
     if len(parts) not in (2, 3) or not all(_is_number(part) for part in parts):
         raise invalid_param("Invalid sync token")
     numbers = [int(part) for part in parts]
-    return SyncToken(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None)
+    return SyncToken(numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None, text.endswith("t"))
 
 
 def room_token(ord_: int) -> str:
@@ -46,7 +50,7 @@ def room_token(ord_: int) -> str:
 
 
 def parse_room_token(text: str) -> int:
-    """The order of a point in a room: events below it lie before the point. Takes sync tokens too; raises M_INVALID_PARAM."""
+    """The order of a point in a room: events below it lie before it. Takes sync tokens too; raises M_INVALID_PARAM."""
     if text.startswith("s"):
         return point_after(parse_sync_token(text).pos)
     digits = text[2:] if text.startswith("t-") else text[1:]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Knows what each event of an answer carries under `unsigned`, and puts all of them on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+import orjson
+
+from homeserver.protocol.filters import select_fields
+from homeserver.services.callers import User
+from homeserver.services.sync.plan import Plan
+from homeserver.services.sync.rooms import Rendered, RoomRows
+from homeserver.services.sync.wire import Frames
+from storage import names
+from storage.events import REDACTED, StoredEvent, pdus
+from storage.membership import JOIN
+from storage.state_tree import StateTree
+from storage.sync_reads import MEMBER, EventRow, events, parents_among
+from storage.txn import Txn
+
+REDACTION = "m.room.redaction"
+
+
+class Echoes(Protocol):
+    """Remembers under which transaction id a device sent an event."""
+
+    def transaction_id(self, event_id: str, device: int) -> str | None: ...
+
+
+class Decorator(Protocol):
+    """Renders events that carry more than most: redactions, redacted events, events that others relate to."""
+
+    def decorated(
+        self, txn: Txn, found: Sequence[StoredEvent], user: User, ignored: frozenset[str]
+    ) -> list[dict[str, Any]]: ...
+
+
+@attrs.frozen(slots=True)
+class Seen:
+    """A state event's predecessor: its content where the user may know it."""
+
+    event_id: str
+    content: bytes | None
+
+
+class RowRenderer:
+    """Renders the rows of an answer's rooms."""
+
+    def __init__(self, echoes: Echoes, decorator: Decorator, now_ms: Callable[[], int]) -> None:
+        self._echoes = echoes
+        self._decorator = decorator
+        self._now_ms = now_ms
+
+    def __call__(self, txn: Txn, plan: Plan, rooms: Mapping[int, RoomRows]) -> dict[int, Rendered]:
+        """What each room's rows look like to the one who asks."""
+        if plan.request.filter.federation_format:
+            return _federation_format(txn, rooms)
+        frames = Frames(self._now_ms())
+        special = self._special(txn, plan, [row.event for one in rooms.values() for row in one.timeline.rows])
+        rendered = {}
+        for room, one in rooms.items():
+            timeline = self._timeline(txn, plan, one, frames, special)
+            state: list[Any] = [orjson.Fragment(frames.plain(row.event)) for row in one.state]
+            rendered[room] = Rendered(timeline, state)
+        fields = plan.request.filter.event_fields
+        return rendered if fields is None else _only_fields(rendered, fields)
+
+    def _special(self, txn: Txn, plan: Plan, found: Sequence[StoredEvent]) -> dict[int, dict[str, Any]]:
+        """The events that are not plain, rendered, by number."""
+        parents = parents_among(txn, [event.nid for event in found])
+        wanted = [event for event in found if event.nid in parents or event.flags & REDACTED or event.type == REDACTION]
+        if not wanted:
+            return {}
+        rendered = self._decorator.decorated(txn, wanted, plan.request.user, plan.ignored)
+        return {event.nid: one for event, one in zip(wanted, rendered, strict=True)}
+
+    def _timeline(
+        self, txn: Txn, plan: Plan, one: RoomRows, frames: Frames, special: Mapping[int, dict[str, Any]]
+    ) -> list[Any]:
+        user = plan.request.user
+        rows = one.timeline.rows
+        if not rows:
+            return []
+        stood = memberships_at(txn, user.user_id, one)
+        replaced = _replaced(txn, one)
+        found: list[Any] = []
+        for row, membership in zip(rows, stood, strict=True):
+            event = row.event
+            unsigned: dict[str, object] = {"membership": membership}
+            if event.sender == user.user_id:
+                echo = self._echoes.transaction_id(event.event_id, user.device)
+                if echo is not None:
+                    unsigned["transaction_id"] = echo
+            before = replaced.get(row.nid)
+            if before is not None:
+                unsigned["replaces_state"] = before.event_id
+                if before.content is not None:
+                    unsigned["prev_content"] = orjson.Fragment(before.content)
+            decorated = special.get(row.nid)
+            if decorated is None:
+                found.append(orjson.Fragment(frames.plain(event, unsigned)))
+            else:
+                found.append({**decorated, "unsigned": {**decorated.get("unsigned", {}), **unsigned}})
+        return found
+
+
+def memberships_at(txn: Txn, user_id: str, one: RoomRows) -> list[str]:
+    """The user's membership at each row of a timeline, with what the row itself changes."""
+    rows, standing = one.timeline.rows, one.ask.standing
+    if standing.kind == JOIN and standing.since < rows[0].nid:
+        return ["join"] * len(rows)
+    key = names.skey_nid(txn, MEMBER, user_id)
+    membership = "leave"
+    if key is not None and rows[0].state:
+        before = StateTree(txn, one.ask.room).get(rows[0].state, key)
+        row = events(txn, [before]).get(before) if before is not None else None
+        membership = "leave" if row is None else _membership(row)
+    found = []
+    for row in rows:
+        if key is not None and row.skey == key:
+            membership = _membership(row)
+        found.append(membership)
+    return found
+
+
+def _membership(row: EventRow) -> str:
+    value = orjson.loads(row.event.content).get("membership")
+    return value if isinstance(value, str) else "leave"
+
+
+def _replaced(txn: Txn, one: RoomRows) -> dict[int, Seen]:
+    """What the state events of a timeline replaced. Contents from before the user's join stay hidden."""
+    tree = StateTree(txn, one.ask.room)
+    before = {}
+    for row in one.timeline.rows:
+        if row.skey is not None and row.state:
+            nid = tree.get(row.state, row.skey)
+            if nid is not None and nid != row.nid:
+                before[row.nid] = nid
+    if not before:
+        return {}
+    known = events(txn, before.values())
+    oldest = one.timeline.rows[0].nid
+    visible_from = min(oldest, one.ask.standing.since) if one.ask.standing.kind == JOIN else oldest
+    found = {}
+    for nid, replaced in before.items():
+        old = known.get(replaced)
+        if old is not None:
+            content = old.event.content if replaced >= visible_from else None
+            found[nid] = Seen(old.event.event_id, content)
+    return found
+
+
+def _federation_format(txn: Txn, rooms: Mapping[int, RoomRows]) -> dict[int, Rendered]:
+    """The events as other servers are sent them."""
+    nids = [row.nid for one in rooms.values() for row in (*one.timeline.rows, *one.state)]
+    raw = pdus(txn, nids)
+    return {
+        room: Rendered(
+            [orjson.Fragment(raw[row.nid]) for row in one.timeline.rows],
+            [orjson.Fragment(raw[row.nid]) for row in one.state],
+        )
+        for room, one in rooms.items()
+    }
+
+
+def _only_fields(rendered: Mapping[int, Rendered], fields: Sequence[tuple[str, ...]]) -> dict[int, Rendered]:
+    def cut(event: Any) -> dict[str, object]:
+        return select_fields(orjson.loads(orjson.dumps(event)), fields)
+
+    return {
+        room: Rendered([cut(event) for event in one.timeline], [cut(event) for event in one.state])
+        for room, one in rendered.items()
+    }

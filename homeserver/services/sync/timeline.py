@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Knows which events of each room's history an answer shows: the newest that pass the filter and may be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import orjson
+
+from homeserver.protocol.filters import EventFilter
+from homeserver.services.sync.plan import RoomAsk, Timeline
+from homeserver.services.sync.sight import Viewer, visible
+from homeserver.services.sync.tokens import ORD_BITS
+from storage import names
+from storage.relations import children, kind_of
+from storage.sync_reads import LOWEST, EventRow, Window, events, gaps, timelines
+from storage.txn import Txn
+
+PAGES = 20
+
+Passes = Callable[[EventRow], bool]
+
+
+def read_timelines(
+    txn: Txn, viewer: Viewer, asks: Sequence[RoomAsk], chosen: EventFilter, limit: int, ignored: Collection[str]
+) -> dict[int, Timeline]:
+    """The timeline of each room asked about, by room."""
+    holes = gaps(txn, [ask.room for ask in asks])
+    windows = {ask.room: _window(ask, holes.get(ask.room, ())) for ask in asks}
+    shown = [ask for ask in asks if not chosen.passes_nothing and chosen.allows_room(ask.room_id)]
+    types = _type_numbers(txn, chosen)
+    fetch = limit + 1 if chosen.passes_every_event and not ignored else min(4 * limit + 1, 250)
+    pages = timelines(txn, [windows[ask.room] for ask in shown], fetch, types) if shown else {}
+    passes = _passes(chosen, ignored)
+    found = {}
+    for ask in asks:
+        low = windows[ask.room].low
+        torn = low != _floor(ask)
+        if ask.room in pages:
+            page = _Page(pages[ask.room], fetch, low, types)
+            found[ask.room] = _choose(txn, viewer, ask, page, chosen, passes, limit, torn)
+        else:
+            found[ask.room] = Timeline((), False, (ask.upto << ORD_BITS) + 1)
+    return found
+
+
+class _Page:
+    """The newest events of a window, and how many were asked for."""
+
+    def __init__(self, rows: list[EventRow], asked: int, low: int, types: Sequence[int] | None) -> None:
+        self.rows = rows
+        self.asked = asked
+        self.low = low
+        self.types = types
+
+    @property
+    def is_last(self) -> bool:
+        return len(self.rows) < self.asked
+
+    def before(self, txn: Txn, room: int) -> _Page:
+        """The page of events before this one."""
+        rows = timelines(txn, [Window(room, self.low, self.rows[-1].ord - 1)], self.asked, self.types)[room]
+        return _Page(rows, self.asked, self.low, self.types)
+
+
+def _choose(
+    txn: Txn, viewer: Viewer, ask: RoomAsk, page: _Page, chosen: EventFilter, passes: Passes, limit: int, torn: bool
+) -> Timeline:
+    kept: list[EventRow] = []
+    more = False
+    for number in range(1, PAGES + 1):
+        candidates = [row for row in page.rows if passes(row)]
+        kept += visible(txn, viewer, ask.standing, related_to(txn, chosen, candidates))
+        if len(kept) > limit or page.is_last:
+            break
+        if number == PAGES:
+            more = True
+            break
+        page = page.before(txn, ask.room)
+    over = len(kept) > limit
+    if over:
+        del kept[limit:]
+    if over:
+        start = kept[-1].ord if kept else (ask.upto << ORD_BITS) + 1
+    elif more:
+        start = page.rows[-1].ord
+    else:
+        start = kept[-1].ord if kept and (ask.after is None or torn) else page.low + 1
+    return Timeline(tuple(reversed(kept)), over or more or torn or ask.newly, start)
+
+
+def _floor(ask: RoomAsk) -> int:
+    return LOWEST if ask.after is None else ask.after << ORD_BITS
+
+
+def _window(ask: RoomAsk, holes: Collection[int]) -> Window:
+    """The part of the order to show: not beyond the newest hole in it."""
+    low, high = _floor(ask), ask.upto << ORD_BITS
+    above = [ord_ - 1 for ord_ in holes if low < ord_ <= high]
+    return Window(ask.room, max([low, *above]), high)
+
+
+def _type_numbers(txn: Txn, chosen: EventFilter) -> list[int] | None:
+    """The numbers of the wanted types where they are all named outright."""
+    if chosen.types is None or chosen.types.wild:
+        return None
+    numbers = [names.etype_nid(txn, name) for name in chosen.types.exact]
+    return [number for number in numbers if number is not None] or [-1]
+
+
+def related_to(txn: Txn, chosen: EventFilter, rows: list[EventRow]) -> list[EventRow]:
+    """Those of the rows to which others relate as the filter wants (`related_by_rel_types`, `related_by_senders`)."""
+    kinds, senders = chosen.related_by_rel_types, chosen.related_by_senders
+    if not rows or (kinds is None and senders is None):
+        return rows
+    numbers = None if kinds is None else [kind_of(kind) for kind in kinds]
+    related = children(txn, [row.nid for row in rows], numbers)
+    if senders is not None:
+        nids = [child for pairs in related.values() for _, child in pairs]
+        by = {nid: row.event.sender for nid, row in events(txn, nids).items()}
+        related = {
+            parent: pairs for parent, pairs in related.items() if any(by.get(child) in senders for _, child in pairs)
+        }
+    return [row for row in rows if row.nid in related]
+
+
+def _passes(chosen: EventFilter, ignored: Collection[str]) -> Passes:
+    """What a row must satisfy. Events of ignored users are left out, but for state."""
+
+    def passes(row: EventRow) -> bool:
+        event = row.event
+        if event.sender in ignored and event.state_key is None:
+            return False
+        if not (chosen.allows_type(event.type) and chosen.allows_sender(event.sender)):
+            return False
+        return not chosen.needs_content or chosen.allows_content(orjson.loads(event.content))
+
+    if chosen.passes_every_event:
+        if not ignored:
+            return lambda row: True
+        return lambda row: row.event.state_key is not None or row.event.sender not in ignored
+    return passes
