@@ -129,9 +129,11 @@ def delete_one_time(txn: Txn, device: int) -> int:
     return txn.run("DELETE FROM one_time_key WHERE device = ?", (device,))
 
 
-def delete_all_one_time(txn: Txn) -> int:
-    """The same for every device: this database is older than answers that were given (restored from a backup)."""
-    return txn.run("DELETE FROM one_time_key")
+def delete_all_one_time(txn: Txn) -> list[tuple[int, int]]:
+    """The same for every device, when this database is older than answers that were given; (user, device) of those."""
+    rows = txn.all("SELECT DISTINCT d.usr, d.nid FROM one_time_key k JOIN device d ON d.nid = k.device")
+    txn.run("DELETE FROM one_time_key")
+    return [(row[0], row[1]) for row in rows]
 
 
 def drop_unclaimed(txn: Txn, device: int) -> None:

@@ -9,6 +9,7 @@ from homeserver.client_api.keys import CrossSigningPage, KeysPage
 from homeserver.client_api.to_device import ToDevicePage
 from homeserver.compose.accounts import Accounts
 from homeserver.compose.base import Base
+from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.cross_signing import CrossSigning
 from homeserver.services.dehydrated import Dehydrated
 from homeserver.services.device_lists import DeviceLists
@@ -34,7 +35,8 @@ class Encryption:
 def build(base: Base, accounts: Accounts) -> Encryption:
     """The services and pages of this area."""
     db, server_name, remote = base.db, base.config.server_name, NoRemoteKeys()
-    keys = E2eKeys(db, server_name, remote)
+    keys = E2eKeys(db, server_name, remote, ClaimJournal(base.runtime, base.config.data_dir / "one-time-keys.position"))
+    base.lifecycle.on_start(keys.distrust_if_restored)
     db.subscribe(keys.forget_counts)
     db.on_reset(keys.forget_all_counts)
     query = KeyQuery(db, server_name, remote)

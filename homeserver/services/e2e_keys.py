@@ -4,6 +4,7 @@
 Sync calls `await keys.counts(device)` for `device_one_time_keys_count` and `device_unused_fallback_key_types`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.ids import server_of
 from homeserver.services import key_upload
 from homeserver.services.callers import User
+from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.database import Database
 from homeserver.services.ports import RemoteFailure, RemoteKeys
 from storage import device_keys, names, one_time_keys
 from storage.one_time_keys import Key, KeyCounts
 from storage.txn import Change, Txn
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_MS = 10_000
 CACHED_DEVICES = 50_000
@@ -52,10 +56,11 @@ class Claimed:
 class E2eKeys:
     """Publishing, counting and claiming. The root has `forget_counts` called with every commit."""
 
-    def __init__(self, database: Database, server_name: str, remote: RemoteKeys) -> None:
+    def __init__(self, database: Database, server_name: str, remote: RemoteKeys, journal: ClaimJournal) -> None:
         self._database = database
         self._server_name = server_name
         self._remote = remote
+        self._journal = journal
         self._counts: dict[int, KeyCounts] = {}
         self._commits = 0
 
@@ -123,12 +128,26 @@ class E2eKeys:
         targets = await look_up(find_targets, wanted)
         if not targets:
             return {}
+        position, claims = await self._database.write(claim_keys, targets)
+        await self._journal.note(position)
         answer: dict[str, Any] = {}
-        for claimed in await self._database.write(claim_keys, targets):
+        for claimed in claims:
             if claimed.key is not None:
                 devices = answer.setdefault(claimed.target.user_id, {})
                 devices[claimed.target.device_id] = {claimed.key.name: orjson.Fragment(claimed.key.key)}
         return answer
+
+    async def distrust_if_restored(self) -> bool:
+        """To be run at the start: drop all one-time keys when the database does not know of the last claim."""
+        if self._journal.last() <= self._database.published:
+            return False
+        _log.warning("This database was restored: one-time keys that it still holds were handed out; they are dropped")
+        await self._database.write(_drop_all)
+        return True
+
+    async def distrust(self, user: User) -> None:
+        """Drop the one-time keys of a device whose sync token lies in this database's future."""
+        await self._database.write(_drop_of, user.usr, user.device)
 
     async def _claim_there(
         self, server: str, wanted: Claims, timeout_ms: int, keys: dict[str, Any], failures: dict[str, Any]
@@ -153,13 +172,16 @@ def find_targets(txn: Txn, wanted: Claims) -> list[Target]:
     return targets
 
 
-def claim_keys(txn: Txn, targets: Sequence[Target]) -> list[Claimed]:
+def claim_keys(txn: Txn, targets: Sequence[Target]) -> tuple[int, list[Claimed]]:
     """Take one key from each device: the oldest one-time key, else the fallback key. Durable before anybody sees them.
+
+    The position is that of the change, 0 when nothing was used up.
 
     "if a one-time key is available it is returned, and otherwise a fallback key" (v1.19, POST /keys/claim). Announces
     "keys" with user and device, so that the device learns what it has left.
     """
-    claimed, changed = [], set()
+    claimed: list[Claimed] = []
+    changed: set[tuple[int, int]] = set()
     for target in targets:
         key = one_time_keys.claim(txn, target.device, target.algorithm)
         is_change = key is not None
@@ -170,8 +192,17 @@ def claim_keys(txn: Txn, targets: Sequence[Target]) -> list[Claimed]:
         if is_change:
             changed.add((target.usr, target.device))
         claimed.append(Claimed(target, key))
-    if changed:
-        pos = txn.position()
-        for usr, device in sorted(changed):
-            txn.announce(Change(pos, "keys", user=usr, device=device))
-    return claimed
+    pos = txn.position() if changed else 0
+    for usr, device in sorted(changed):
+        txn.announce(Change(pos, "keys", user=usr, device=device))
+    return pos, claimed
+
+
+def _drop_all(txn: Txn) -> None:
+    for usr, device in one_time_keys.delete_all_one_time(txn):
+        txn.announce(Change(txn.position(), "keys", user=usr, device=device))
+
+
+def _drop_of(txn: Txn, usr: int, device: int) -> None:
+    if one_time_keys.delete_one_time(txn, device):
+        txn.announce(Change(txn.position(), "keys", user=usr, device=device))

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.e2e_keys import E2eKeys
 from homeserver.services.ports import NoRemoteKeys
 from storage import membership, names
@@ -64,7 +65,8 @@ class EncryptionCase(HomeserverCase):
     def app_keys(self) -> E2eKeys:
         """The service that sync asks for counts, beside the running server's own."""
         base = self.app.base
-        keys = E2eKeys(base.db, "parley.test", NoRemoteKeys())
+        journal = ClaimJournal(base.runtime, self.folder / "beside.position")
+        keys = E2eKeys(base.db, "parley.test", NoRemoteKeys(), journal)
         base.db.subscribe(keys.forget_counts)
         return keys
 

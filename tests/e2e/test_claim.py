@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claiming one-time keys: in order of upload, each at most once ever, the fallback key when there are none."""
 
+from collections.abc import Sequence
+
 from twisted.internet.defer import gatherResults
 
+from homeserver.services.callers import User
+from storage.txn import Record, Txn
 from tests.e2e.case import V3, EncryptionCase
 from tests.e2e.identities import ALGORITHM
 
@@ -87,6 +91,34 @@ class ClaimTest(EncryptionCase):
             self.assertEqual((reply.status, reply.json["errcode"]), (400, errcode), body)
         self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {ALGORITHM: 1})
 
+    async def test_keys_claimed_after_a_backup_are_not_handed_out_again_when_it_is_restored(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        device = await self.publish(alice, 1, 2, 3)
+        await self.upload(alice, fallback_keys=device.one_time(9, fallback=True))
+        await self.restart_server()
+        backup = await self.app.base.db.read(_one_time_keys)
+        position = self.app.base.db.published
+        claimed = [await self.claim(bob, alice), await self.claim(bob, alice)]
+        self.assertEqual(claimed, [device.one_time(1), device.one_time(2)])
+        await self.app.base.db.write(_restore, backup, position)
+        await self.restart_server()
+        self.assertEqual(await self.claim(bob, alice), device.one_time(9, fallback=True))
+        self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {})
+
+    async def test_a_restart_drops_no_keys(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        await self.publish(alice, 1, 2, 3)
+        await self.claim(bob, alice)
+        await self.restart_server()
+        self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {ALGORITHM: 2})
+
+    async def test_a_device_from_the_databases_future_loses_its_keys(self) -> None:
+        alice = await self.register("alice")
+        await self.publish(alice, 1)
+        usr, number = await self.numbers(alice)
+        await self.app_keys().distrust(User(alice.user_id, usr, alice.device_id, number))
+        self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {})
+
     async def test_no_key_is_handed_out_twice_to_claims_at_the_same_time(self) -> None:
         alice = await self.register("alice")
         claimers = [await self.register(f"claimer{number}") for number in range(4)]
@@ -112,3 +144,15 @@ class ClaimTest(EncryptionCase):
         left = (await self.upload(alice)).json["one_time_key_counts"].get(ALGORITHM, 0)
         self.assertEqual(len(handed_out) + left, 90)
         self.assertGreater(len(handed_out), 60)
+
+
+def _one_time_keys(txn: Txn) -> list[Record]:
+    return txn.all("SELECT device, algorithm, pos, id, key FROM one_time_key")
+
+
+def _restore(txn: Txn, keys: Sequence[Record], position: int) -> None:
+    """Put the keys and the clock back to what they were, as restoring a backup does."""
+    txn.run("DELETE FROM one_time_key")
+    txn.run("DELETE FROM spent_key")
+    txn.many("INSERT INTO one_time_key (device, algorithm, pos, id, key) VALUES (?, ?, ?, ?, ?)", keys)
+    txn.run("UPDATE clock SET position = ?", (position,))

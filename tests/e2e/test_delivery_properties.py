@@ -118,5 +118,5 @@ class PropertyTest(TestCase):
         """Claims that wait together, and so go through group commits as they fall."""
         target = Target("@a:parley.test", 1, "A", device, "a")
         claims = [self.waiter.submit(claim_keys, [target]) for _ in range(times)]
-        keys = [claim()[0].key for claim in claims]
+        keys = [claim()[1][0].key for claim in claims]
         return [None if key is None else key.id for key in keys]

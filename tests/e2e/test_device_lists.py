@@ -17,9 +17,7 @@ from tests.storage.temporary import Waiter
 USERS, ROOMS = 3, 2
 STEPS = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("kind"), st.integers(0, USERS - 1), st.integers(0, ROOMS - 1), st.sampled_from((0, 1, 1, 4))
-        ),
+        st.tuples(st.just("kind"), st.integers(0, USERS - 1), st.integers(0, ROOMS - 1), st.sampled_from((0, 1, 1, 4))),
         st.tuples(st.just("keys"), st.integers(0, USERS - 1), st.just(0), st.just(0)),
         st.tuples(st.just("sign"), st.integers(0, USERS - 1), st.integers(0, USERS - 1), st.just(0)),
     ),
