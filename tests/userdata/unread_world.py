@@ -150,7 +150,7 @@ class World:
         members = await self.unread_rules.room(room.nid)
         counted = self.unread_rules.at_append(members, event, lambda key: may)
         arguments = (room.nid, self.users[user_id].usr, event, counted.flags, thread, counted.exceptions)
-        nid = await self.database.write(_store, *arguments)
+        nid = await self.database.write(store, *arguments)
         self.log.append(f"{user_id} sends {nid} {kind} {content} in {room.nid} thread {thread}: {counted}")
         room.sent.append(Sent(event.event_id, nid, thread, user_id))
         for other in room.joined:
@@ -311,7 +311,7 @@ class World:
         return main[0], main[1], {thread: (n, h) for thread, (n, h) in threads.items()}
 
 
-def _store(
+def store(
     txn: Txn,
     room: int,
     sender: int,
@@ -320,6 +320,7 @@ def _store(
     thread: int | None,
     exceptions: tuple[tuple[int, int, int], ...],
 ) -> int:
+    """Put an event into a room's timeline, with as little as reading it needs; gives its number."""
     nid = txn.position()
     skey = None if event.state_key is None else names.intern_skey(txn, event.type, event.state_key)
     txn.put(
@@ -350,7 +351,7 @@ def _store(
 
 
 def _store_member(txn: Txn, kind: int, room: int, usr: int, event: Event, *rest: Any) -> int:
-    nid = _store(txn, room, usr, event, *rest)
+    nid = store(txn, room, usr, event, *rest)
     membership.put(txn, usr, room, kind, nid, nid)
     txn.announce(Change(nid, "membership", room, usr))
     return nid
