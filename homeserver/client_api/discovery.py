@@ -30,6 +30,7 @@ UNSTABLE_FEATURES = (
     "uk.half-shot.msc2666.query_mutual_rooms.stable",
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc4222",
+    "org.matrix.msc3814",
 )
 
 

@@ -62,8 +62,11 @@ class ToDevice:
         return await self._database.point(to_device.for_sync, device, since, upto)
 
     async def acknowledge(self, device: int, upto: int) -> None:
-        """The device holds a token with this position, so it has everything up to there: delete that."""
-        if await self._database.point(to_device.has_acknowledged, device, upto):
+        """The device holds a token with this position, so it has everything up to there: delete that.
+
+        A position in the future comes from before the database was put back to an older state, and says nothing.
+        """
+        if upto <= self._database.published and await self._database.point(to_device.has_acknowledged, device, upto):
             await self._database.write(to_device.acknowledge, device, upto)
 
     def _pack(self, sender: str, event_type: str, messages: Messages) -> Parcel:

@@ -90,6 +90,13 @@ class ToDeviceTest(EncryptionCase):
         self.assertEqual([one["content"]["n"] for one in await self.waiting(bob)], [2])
         self.assertEqual([one["content"]["n"] for one in await self.waiting(bob, position)], [2])
 
+    async def test_a_token_from_the_databases_future_acknowledges_nothing(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        _, device = await self.numbers(bob)
+        await self.send_to_device(alice, {bob.user_id: {"*": {"n": 1}}}, "1")
+        await self.service().acknowledge(device, self.app.base.db.published + 1)
+        self.assertEqual([one["content"]["n"] for one in await self.waiting(bob)], [1])
+
     async def test_many_messages_come_in_batches_without_loss(self) -> None:
         alice, bob = await self.register("alice"), await self.register("bob")
         _, device = await self.numbers(bob)

@@ -72,6 +72,8 @@ class SyncEngine:
         since = request.since
         if since is not None and since.pos > self._db.published:
             since = None  # a token of a database that was since put back to an older state
+            if user.device:
+                await self._sources.keys.distrust(user)
         deadline = self._runtime.monotonic() + min(request.timeout, LONGEST_WAIT)
         at_once = since is None or request.full_state
         while True:
