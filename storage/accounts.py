@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server knows of a local account: its kind, its password hash, and what administrators did to it."""
 
+from collections.abc import Sequence
+
 import attrs
 
 from storage import names
@@ -133,6 +135,13 @@ def leaving(txn: Txn) -> list[tuple[int, str]]:
 def set_left(txn: Txn, usr: int) -> None:
     """The closed account is out of all rooms."""
     txn.run("UPDATE account SET leaving = 0 WHERE usr = ?", (usr,))
+
+
+def erased(txn: Txn, usrs: Sequence[int]) -> frozenset[int]:
+    """Those of the users whose events are shown redacted to people who come later."""
+    condition, params = txn.any("usr", usrs)
+    rows = txn.all(f"SELECT usr FROM account WHERE erased = 1 AND {condition}", params)  # noqa: S608
+    return frozenset(row[0] for row in rows)
 
 
 def any_admin(txn: Txn) -> bool:

@@ -5,7 +5,7 @@ import msgspec
 
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import bad_json
-from homeserver.services.admin import Complaint, Reports
+from homeserver.services.reports import Complaint, Reports
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#reporting-content"
 MAX_REASON = 1_000

@@ -11,6 +11,7 @@ from homeserver.client_api.media import MediaPage, OpenMediaPage
 from homeserver.client_api.openid import OpenIdPage
 from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
+from homeserver.client_api.reporting import ReportPage
 from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
 from homeserver.client_api.turn import TurnPage
@@ -27,6 +28,7 @@ from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
 from homeserver.services.profiles import NoRemoteProfiles, Profiles
 from homeserver.services.registration import NoNamespaces, Registrar
+from homeserver.services.reports import Reports
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
 
@@ -52,6 +54,7 @@ def build(base: Base) -> Accounts:
     services = NoNamespaces()
     sessions = Sessions(db, runtime)
     base.lifecycle.on_stop(sessions.flush)
+    db.on_reset(sessions.forget_everybody)
     passwords = Passwords(runtime, config.passwords)
     credentials = Credentials(config.server_name, db, runtime, passwords, base.limits)
     login = Login(config.sessions, db, runtime, credentials, sessions, services)
@@ -75,6 +78,7 @@ def build(base: Base) -> Accounts:
         AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
         MediaPage(media),
         OpenMediaPage(media),
+        ReportPage(Reports(db, runtime)),
         TurnPage(),
     )
     return Accounts(sessions, uia, registrar, login, local, profiles, openid, media, pages)

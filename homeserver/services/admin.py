@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What administrators see: from where people connect, and what was reported."""
+"""What administrators see of people: from where they connect."""
 
-from typing import Protocol
-
-import attrs
-
-from homeserver.protocol.errors import forbidden, not_found
-from homeserver.runtime import Runtime
+from homeserver.protocol.errors import forbidden
 from homeserver.services.accounts import Accounts
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.sessions import Sessions
-from storage import devices, reports
-from storage.reports import Report
+from storage import devices
 
 
 class Whois:
@@ -36,58 +30,3 @@ class Whois:
             connections = [] if seen is None else [{"ip": seen.ip, "last_seen": seen.ts, "user_agent": seen.agent}]
             shown[device.device_id] = {"sessions": [{"connections": connections}]}
         return {"user_id": account.user_id, "devices": shown}
-
-
-class Witness(Protocol):
-    """Port to the rooms: what a person who reports something can see of it."""
-
-    async def may_report_event(self, user: User, room_id: str, event_id: str) -> bool:
-        """Whether the event exists and the user is, or was, joined to its room."""
-
-    async def room_exists(self, room_id: str) -> bool: ...
-
-    async def user_exists(self, user_id: str) -> bool: ...
-
-
-@attrs.frozen
-class Complaint:
-    """What was said about the thing reported; `score` is the deprecated measure from -100 to 0."""
-
-    reason: str
-    score: int | None = None
-
-
-class Reports:
-    def __init__(self, database: Database, runtime: Runtime, witness: Witness) -> None:
-        self._database = database
-        self._runtime = runtime
-        self._witness = witness
-
-    async def event(self, user: User, room_id: str, event_id: str, complaint: Complaint) -> None:
-        """Keep a report of an event; raises M_NOT_FOUND for one that the caller cannot see."""
-        if not await self._witness.may_report_event(user, room_id, event_id):
-            raise not_found("Unable to find the event in a room that you have joined")
-        report = Report(
-            user.usr,
-            reports.EVENT,
-            self._runtime.now_ms(),
-            complaint.reason,
-            room=room_id,
-            event=event_id,
-            score=complaint.score,
-        )
-        await self._database.write(reports.add, report)
-
-    async def room(self, user: User, room_id: str, complaint: Complaint) -> None:
-        """Keep a report of a room, joined or not; raises M_NOT_FOUND for one that this server does not know."""
-        if not await self._witness.room_exists(room_id):
-            raise not_found("The room is not known here")
-        report = Report(user.usr, reports.ROOM, self._runtime.now_ms(), complaint.reason, room=room_id)
-        await self._database.write(reports.add, report)
-
-    async def user(self, user: User, target: str, complaint: Complaint) -> None:
-        """Keep a report of a user; raises M_NOT_FOUND for one that this server does not know."""
-        if not await self._witness.user_exists(target):
-            raise not_found("The user is not known here")
-        report = Report(user.usr, reports.USER, self._runtime.now_ms(), complaint.reason, target=target)
-        await self._database.write(reports.add, report)

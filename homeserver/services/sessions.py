@@ -129,6 +129,12 @@ class Sessions:
         for key in self._of_user.pop(usr, ()):
             self._held.pop(key, None)
 
+    def forget_everybody(self) -> None:
+        """Read all tokens again: the database was lost and came back."""
+        self._changes += 1
+        self._of_user.clear()
+        self._held.clear()
+
     def _note(self, held: Held, now: int, ip: str, user_agent: str) -> None:
         held.noted = now
         held.ip = ip

@@ -123,8 +123,7 @@ class RegistrationTests(HomeserverCase):
         body = {"type": "m.login.application_service", "username": "_bot"}
         alice = await self.register("alice")
         for token, errcode in ((None, "M_MISSING_TOKEN"), ("x", "M_UNKNOWN_TOKEN"), (alice, "M_UNKNOWN_TOKEN")):
-            # The schema knows only the 401 of interactive authentication.
-            reply = await self.request("POST", REGISTER, body, token, validate=False)
+            reply = await self.request("POST", REGISTER, body, token)
             self.assertEqual((reply.status, reply.json["errcode"]), (401, errcode))
 
 

@@ -31,6 +31,7 @@ from tests.harness import postgres, spec
 
 SERVER_NAME = "parley.test"
 EPOCH_MS = 1_790_000_000_000
+NO_TOKEN = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN", "M_USER_LOCKED")
 KEY = SigningKey.from_seed("test", b"parley-test-key-of-32-bytes-long")
 PASSWORD = "correct horse battery staple"
 ON_POSTGRESQL = os.environ.get("PARLEY_TEST_DATABASE") == "postgresql"
@@ -194,6 +195,8 @@ database: {{url: "{self.database_url}", readers: 2}}
     def _validate(self, method: str, path: str, reply: Reply) -> None:
         if reply.status in (404, 405) and reply.json and reply.json.get("errcode") == "M_UNRECOGNIZED":
             return
+        if reply.status == 401 and reply.json and reply.json.get("errcode") in NO_TOKEN:
+            return  # where a 401 asks for interactive authentication the schema forgets that a token may be missing
         declared = self.dispatcher.declared(method, path)
         wrong = spec.faults(method, declared, reply.status, reply.json) if declared else []
         if wrong:
