@@ -28,8 +28,6 @@ class Wanted:
     # Events that others of these kinds, or by these people, relate to.
     related_kinds: tuple[int, ...] | None = None
     related_senders: tuple[str, ...] | None = None
-    # Events that themselves relate to another, as one of these kinds.
-    own_kinds: tuple[int, ...] | None = None
 
 
 ANYTHING = Wanted()
@@ -74,9 +72,6 @@ def _conditions(txn: Txn, wanted: Wanted) -> tuple[str, list[object]]:
         conditions.append(among("e.sender", names.user_nids(txn, wanted.senders).values()))
     if wanted.not_senders:
         conditions.append("NOT " + among("e.sender", names.user_nids(txn, wanted.not_senders).values()))
-    if wanted.own_kinds is not None:
-        inside = among("r.kind", wanted.own_kinds)
-        conditions.append(f"EXISTS (SELECT 1 FROM relation r WHERE r.child = e.nid AND {inside})")
     if wanted.related_kinds is not None or wanted.related_senders is not None:
         parts = ["r.parent = e.nid"]
         if wanted.related_kinds is not None:

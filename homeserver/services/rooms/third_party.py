@@ -8,19 +8,15 @@ from homeserver.protocol.errors import MatrixError, bad_json, forbidden, not_fou
 from homeserver.protocol.events import Draft
 from homeserver.protocol.ids import server_of
 from homeserver.services.callers import User, require_not_suspended
+from homeserver.services.database import Database
 from homeserver.services.rooms.locks import RoomLocks
 from homeserver.services.rooms.membership import MEMBER, Membership
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.state import RoomState
+from storage import names, threepids
+from storage.txn import Txn
 
 THIRD_PARTY_INVITE = "m.room.third_party_invite"
-
-
-class Contacts(Protocol):
-    """Finds whose confirmed address something is."""
-
-    async def owner(self, medium: str, address: str) -> str | None:
-        """The local user an address belongs to; None for nobody's."""
 
 
 class IdentityServer(Protocol):
@@ -36,24 +32,24 @@ class ThirdPartyInvites:
 
     def __init__(
         self,
+        db: Database,
         membership: Membership,
         locks: RoomLocks,
         sender: Sender,
         state: RoomState,
-        contacts: Contacts,
         identity: IdentityServer | None = None,
     ) -> None:
+        self._db = db
         self._membership = membership
         self._locks = locks
         self._sender = sender
         self._state = state
-        self._contacts = contacts
         self._identity = identity
 
     async def invite(self, user: User, room_id: str, medium: str, address: str, server: str) -> None:
         """Invite whoever owns an address: the local user it belongs to, else through the identity server."""
         require_not_suspended(user)
-        owner = await self._contacts.owner(medium, address)
+        owner = await self._db.point(_owner, medium, address)
         if owner is not None:
             await self._membership.invite(user, room_id, owner)
             return
@@ -95,3 +91,10 @@ class ThirdPartyInvites:
             content = {"membership": "invite", "third_party_invite": shown}
             await self._sender.append_in(held, [Draft(MEMBER, content, offer.sender, user.user_id)])
         return room_id
+
+
+def _owner(txn: Txn, medium: str, address: str) -> str | None:
+    """The local user whose confirmed address it is."""
+    canonical = address.casefold() if medium == "email" else "".join(filter(str.isdecimal, address))
+    usr = threepids.owner(txn, medium, canonical)
+    return None if usr is None else names.user_id(txn, usr)
