@@ -59,6 +59,12 @@ def keys_of_user(txn: Txn, usr: int) -> dict[Usage, CrossSigningKey]:
     return {key.usage: key for key in keys_of(txn, [usr])}
 
 
+def is_public_key(txn: Txn, usr: int, device_id: str) -> bool:
+    """Whether a device may not have this id, because key ids of devices and of cross-signing keys share a namespace."""
+    row = txn.one("SELECT 1 FROM cross_signing_key WHERE usr = ? AND public = ?", (usr, device_id.encode()))
+    return row is not None
+
+
 def put_key(txn: Txn, key: CrossSigningKey, pos: int) -> None:
     txn.put(
         "INSERT INTO cross_signing_key (usr, usage, pos, public, keys) VALUES (?, ?, ?, ?, ?) ON CONFLICT (usr, usage)"

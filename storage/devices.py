@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import attrs
 
-from storage import device_lists
+from homeserver.protocol.errors import forbidden
+from storage import cross_signing, device_lists
 from storage.txn import Txn
 
 
@@ -67,7 +68,12 @@ def of_user(txn: Txn, usr: int) -> list[Device]:
 
 
 def add(txn: Txn, usr: int, device_id: str, name: str | None, now: int) -> int:
-    """Make a device that does not exist yet; returns its number."""
+    """Make a device that does not exist yet; returns its number. Raises M_FORBIDDEN for an id that is a public key.
+
+    "Servers therefore must ensure that device IDs will not collide with cross-signing public keys." (v1.19)
+    """
+    if cross_signing.is_public_key(txn, usr, device_id):
+        raise forbidden("This device id is one of your cross-signing keys")
     txn.run("UPDATE device_number SET next = next + 1 WHERE one = 1")
     row = txn.one("SELECT next - 1 FROM device_number WHERE one = 1")
     assert row is not None

@@ -32,7 +32,7 @@ class KeysPage:
         counts = await self._keys.upload(caller, body)
         return {"one_time_key_counts": counts.one_time}
 
-    @endpoint("POST", "/_matrix/client/v3/keys/query", limit="keys", guests=True, spec=SPEC)
+    @endpoint("POST", "/_matrix/client/v3/keys/query", guests=True, spec=SPEC)
     async def query(self, caller: User, body: dict[str, Any]) -> dict[str, Any]:
         wanted = _map(body, "device_keys")
         for user_id, device_ids in wanted.items():

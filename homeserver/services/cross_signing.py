@@ -14,7 +14,7 @@ from homeserver.protocol.errors import MatrixError, bad_json, forbidden, invalid
 from homeserver.protocol.signing import BadSignature, VerifyKey, verify_signed
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.uia import InteractiveAuth
+from homeserver.services.uia import InteractiveAuth, UiaResult
 from storage import cross_signing, device_keys, device_lists
 from storage.cross_signing import CrossSigningKey, Usage
 from storage.txn import Txn
@@ -38,22 +38,26 @@ class CrossSigning:
         M_MISSING_PARAM without a master key, M_FORBIDDEN for a key that is the id of a device.
         """
         offered = parse_keys(user.user_id, body)
-        stored = await self._database.point(cross_signing.keys_of_user, user.usr)
-        check_signatures(user.user_id, offered, stored)
-        new = {usage: key for usage, key in offered.items() if not _is_same(key, stored.get(usage))}
-        if not new:
-            return
-        publics = [key.public for key in new.values()]
-        if await self._database.point(device_keys.device_numbers, user.usr, publics):
+        bound = {"operation": "device_signing/upload", "keys": sorted(key.public for key in offered.values())}
+        proof: UiaResult | None = None
+        replaced = False
+        while not replaced:
+            stored = await self._database.point(cross_signing.keys_of_user, user.usr)
+            check_signatures(user.user_id, offered, stored)
+            new = {usage: key for usage, key in offered.items() if not _is_same(key, stored.get(usage))}
+            if not new:
+                break
+            await self._refuse_device_ids(user.usr, new)
+            if Usage.MASTER in stored and proof is None:
+                proof = await self._auth.require(user, body.get("auth"), bound, ip=ip)
+            # False when another request was faster: what it stored is what there is to compare with now.
+            replaced = await self._database.write(replace_keys, user.usr, new, stored)
+        if proof is not None:
+            await self._auth.finish(proof)
+
+    async def _refuse_device_ids(self, usr: int, new: Keys) -> None:
+        if await self._database.point(device_keys.device_numbers, usr, [key.public for key in new.values()]):
             raise forbidden("A cross-signing key is the same as the id of one of your devices")
-        result = None
-        if Usage.MASTER in stored:
-            bound = {"operation": "device_signing/upload", "keys": sorted(publics)}
-            result = await self._auth.require(user, body.get("auth"), bound, ip=ip)
-        if not await self._database.write(replace_keys, user.usr, new, stored):
-            raise MatrixError(409, "M_CONFLICT", "Your cross-signing keys were changed by another request meanwhile")
-        if result is not None:
-            await self._auth.finish(result)
 
 
 def parse_keys(user_id: str, body: Mapping[str, Any]) -> dict[Usage, CrossSigningKey]:

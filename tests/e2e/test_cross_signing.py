@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from twisted.internet.defer import gatherResults
+
 from tests.e2e.case import V3, EncryptionCase
 from tests.e2e.identities import Owner
 from tests.harness.server import PASSWORD, Session
@@ -93,6 +95,30 @@ class CrossSigningTest(EncryptionCase):
         owner = Owner("@alice:parley.test")
         alice = await self.register("alice", device_id=owner.public("master"))
         await self.expect_refusal(alice, owner.upload(), 403, "M_FORBIDDEN")
+
+    async def test_a_device_id_that_is_a_key_is_refused(self) -> None:
+        alice = await self.register("alice")
+        owner = await self.cross_sign(alice)
+        body = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": "alice"},
+            "password": PASSWORD,
+            "device_id": owner.public("self_signing"),
+        }
+        reply = await self.request("POST", f"{V3}/login", body)
+        self.assertEqual((reply.status, reply.json["errcode"]), (403, "M_FORBIDDEN"))
+        devices = (await self.request("GET", f"{V3}/devices", None, alice, expect=200)).json["devices"]
+        self.assertEqual(len(devices), 1)
+
+    async def test_two_first_uploads_at_once_do_not_overwrite_each_other_without_a_password(self) -> None:
+        alice = await self.register("alice")
+        uploads = [Owner(alice.user_id, generation).upload() for generation in (0, 1)]
+        path = f"{V3}/keys/device_signing/upload"
+        replies = await gatherResults([self.begin("POST", path, body, alice) for body in uploads])
+        self.assertEqual(sorted(reply.status for reply in replies), [200, 401])
+        again = await gatherResults([self.begin("POST", path, uploads[0], alice) for _ in range(2)])
+        winner = [reply.status for reply in replies].index(200)
+        self.assertEqual({reply.status for reply in again}, {200 if winner == 0 else 401})
 
     async def expect_refusal(self, session: Session, body: Any, status: int, errcode: str) -> None:
         reply = await self.sign_cross(session, body)
