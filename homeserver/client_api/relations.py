@@ -2,7 +2,7 @@
 """The page of relations: the events that relate to one event, in its three forms."""
 
 from homeserver.http.endpoint import Call, User, endpoint
-from homeserver.services.rooms.relation_pages import RelationPages, RelationQuery
+from homeserver.services.rooms.relations import RelationPages, RelationQuery
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventid"
 BASE = "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}"

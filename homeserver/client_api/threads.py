@@ -3,7 +3,7 @@
 
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import invalid_param
-from homeserver.services.rooms.relation_pages import RelationPages
+from homeserver.services.rooms.relations import RelationPages
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads"
 

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from homeserver.protocol.relations import REPLACE, relation_of
 from homeserver.services.database import Database
-from homeserver.services.rooms.relations import newest_edits
+from homeserver.services.rooms.bundles import bundles_of
 from homeserver.services.rooms.summary import topic_of
 from storage import events, names, search, user_directory
 from storage.db import Change
@@ -23,6 +23,7 @@ from storage.user_directory import JOINABLE, READABLE, Person
 
 READER = "search"
 BATCH = 500
+LATEST = 2**62
 #: How long after a commit the index follows by itself, in seconds.
 LAG = 2.0
 NOT_INDEXED = HIDDEN | OUTLIER | REJECTED | SOFT_FAILED
@@ -136,7 +137,8 @@ def _texts(txn: Txn, found: Sequence[StoredEvent]) -> tuple[list[Doc], set[int]]
         aimed_at.update(events.by_nids(txn, search.docs_from(txn, nid)))
     touched.update(aimed_at)
     editable = [event for event in touched.values() if event.type == "m.room.message" and not event.is_redacted]
-    edits = newest_edits(txn, editable)
+    bundles, extras = bundles_of(txn, editable, "", frozenset(), LATEST)
+    edits = {nid: extras[bundle.edit] for nid, bundle in bundles.items() if bundle.edit is not None}
     docs, dropped = [], set()
     for event in touched.values():
         doc = None if event.type not in TEXTS or event.is_redacted else _doc(txn, event, edits.get(event.nid))

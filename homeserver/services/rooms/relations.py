@@ -1,176 +1,194 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Knows what a parent event carries of those that relate to it: its newest edit, its references, its thread."""
+"""Knows how somebody pages through what relates to an event, and through a room's threads."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import orjson
 
-from homeserver.protocol.relations import Side, edit_rank, is_valid_edit
-from storage import names
-from storage.events import COLUMNS, HIDDEN, REDACTED, REJECTED, SOFT_FAILED, StoredEvent, resolved
-from storage.relations import REFERENCE, REPLACE, THREAD
+from homeserver.protocol.errors import invalid_param
+from homeserver.protocol.relations import relation_of
+from homeserver.services.callers import User
+from homeserver.services.database import Database
+from homeserver.services.rooms.pagination import Renderer, parse_direction
+from homeserver.services.rooms.read import Reader, RoomAccess, visible_of
+from homeserver.services.sync.tokens import parse_room_token, room_token
+from storage import events, names, relations
+from storage.events import HIDDEN, ORD_SHIFT, REDACTED, REJECTED, SOFT_FAILED, StoredEvent
+from storage.timeline import HIGHEST, LOWEST
 from storage.txn import Txn
 
 GONE = HIDDEN | REDACTED | REJECTED | SOFT_FAILED
-MAX_REFERENCES = 1_000
+MOST_LEVELS = 3
+MOST_DESCENDANTS = 20_000
+
+
+@attrs.frozen
+class RelationQuery:
+    """What a client wants of an event's relations."""
+
+    event_id: str
+    rel_type: str | None
+    event_type: str | None
+    direction: str
+    since: str | None
+    until: str | None
+    limit: int
+    recurse: bool
+    depth_asked: bool
 
 
 @attrs.frozen(slots=True)
-class ThreadSummary:
-    """A thread as its root shows it; `latest` comes with its own bundle."""
+class Found:
+    """One page: its events, whether more follow, and how deep relations were followed."""
 
-    latest: StoredEvent
-    latest_bundle: "Bundle | None"
-    count: int
-    participated: bool
-
-
-@attrs.frozen(slots=True)
-class Bundle:
-    """What one event carries under `m.relations`."""
-
-    edit: StoredEvent | None = None
-    references: tuple[str, ...] = ()
-    thread: ThreadSummary | None = None
+    events: list[StoredEvent]
+    more: bool
+    depth: int
 
 
-@attrs.frozen(slots=True)
-class Onlooker:
-    """For whom events are summed up: what the people they ignore say does not count, nor what came after `up_to`."""
+class RelationPages:
+    """The relations of an event and the threads of a room, for those who may see them."""
 
-    usr: int
-    ignored: frozenset[str] = frozenset()
-    up_to: int | None = None
+    def __init__(self, db: Database, access: RoomAccess, renderer: Renderer) -> None:
+        self._db = db
+        self._access = access
+        self._renderer = renderer
+
+    async def relating(self, user: User, room_id: str, wanted: RelationQuery) -> dict[str, Any]:
+        """A page of the events that relate to one; M_NOT_FOUND when the caller cannot see that one."""
+        backward = parse_direction(wanted.direction)
+        since = None if wanted.since is None else parse_room_token(wanted.since)
+        until = None if wanted.until is None else parse_room_token(wanted.until)
+        reader = await self._access.reader(user, room_id)
+        parent = await self._access.event(reader, wanted.event_id)
+        found = await self._db.read(_relating, reader, parent.nid, wanted, backward, since, until)
+        answer: dict[str, Any] = {
+            "chunk": await self._renderer.client_events(found.events, user, up_to=reader.frozen_at)
+        }
+        if found.more and found.events:
+            last = found.events[-1].ord or 0
+            answer["next_batch"] = room_token(last if backward else last + 1)
+        if wanted.since is not None:
+            answer["prev_batch"] = wanted.since
+        if wanted.depth_asked:
+            answer["recursion_depth"] = found.depth
+        return answer
+
+    async def threads(
+        self, user: User, room_id: str, limit: int, token: str | None, *, participated: bool
+    ) -> dict[str, Any]:
+        """A page of the room's thread roots, those with the newest latest event first."""
+        below = HIGHEST if token is None else parse_room_token(token)
+        if token is not None and not token.startswith("t"):
+            raise invalid_param("Unknown pagination token")
+        reader = await self._access.reader(user, room_id)
+        roots, following = await self._db.read(_threads, reader, below, limit, participated)
+        shown = await self._renderer.client_events(roots, user, up_to=reader.frozen_at)
+        for root, event in zip(roots, shown, strict=True):
+            # "If the thread root event was sent by an ignored user, the event is returned redacted to the caller."
+            if root.sender in reader.ignored:
+                event["content"] = {}
+        answer: dict[str, Any] = {"chunk": shown}
+        if following is not None:
+            answer["next_batch"] = room_token(following)
+        return answer
 
 
-def bundles(txn: Txn, onlooker: Onlooker, parents: Sequence[StoredEvent]) -> dict[int, Bundle]:
-    """The bundles of those of `parents` that have one, by number. A fixed number of queries, however many there are.
+# ---- in one read transaction ----
 
-    https://spec.matrix.org/v1.19/client-server-api/#aggregations-of-child-events
-    """
-    plain = [parent for parent in parents if parent.state_key is None and not parent.is_redacted]
-    related = _kinds_of(txn, [parent.nid for parent in parents])
-    if not related:
-        return {}
-    ignored = tuple(names.user_nids(txn, onlooker.ignored).values())
-    edits = newest_edits(txn, [one for one in plain if REPLACE in related.get(one.nid, ())], onlooker.up_to)
-    references = _references(
-        txn, onlooker, ignored, [one.nid for one in plain if REFERENCE in related.get(one.nid, ())]
+
+def _relating(
+    txn: Txn,
+    reader: Reader,
+    parent: int,
+    wanted: RelationQuery,
+    backward: bool,
+    since: int | None,
+    until: int | None,
+) -> Found:
+    rows, depth = _descendants(txn, parent, wanted)
+    low, high = LOWEST, HIGHEST
+    if backward:
+        high = high if since is None else since - 1
+        low = low if until is None else until - 1
+    else:
+        low = low if since is None else since - 1
+        high = high if until is None else until - 1
+    if reader.frozen_at is not None:
+        high = min(high, reader.frozen_at << ORD_SHIFT)
+    within = sorted((ord_, nid) for nid, ord_ in rows.items() if low < ord_ <= high)
+    if backward:
+        within.reverse()
+    chosen: list[StoredEvent] = []
+    for start in range(0, len(within), 200):
+        part = [nid for _, nid in within[start : start + 200]]
+        loaded = events.by_nids(txn, part)
+        for event in visible_of(txn, reader, [loaded[nid] for nid in part]):
+            if _wanted(event, wanted):
+                chosen.append(event)
+        if len(chosen) > wanted.limit:
+            break
+    return Found(chosen[: wanted.limit], len(chosen) > wanted.limit, depth)
+
+
+def _wanted(event: StoredEvent, wanted: RelationQuery) -> bool:
+    if wanted.event_type is not None and event.type != wanted.event_type:
+        return False
+    if wanted.rel_type is None:
+        return True
+    relation = relation_of(orjson.loads(event.content))
+    return relation is not None and relation.rel_type == wanted.rel_type
+
+
+def _descendants(txn: Txn, parent: int, wanted: RelationQuery) -> tuple[dict[int, int], int]:
+    """Number -> order of what relates to the event, through at most three levels; and the levels followed."""
+    found: dict[int, int] = {}
+    level, depth = [parent], 0
+    while level and depth < (MOST_LEVELS if wanted.recurse else 1) and len(found) < MOST_DESCENDANTS:
+        children = _children(txn, level, wanted.rel_type if not wanted.recurse else None)
+        level = [nid for nid in children if nid not in found and nid != parent]
+        found.update(children)
+        depth += 1
+    return found, depth
+
+
+def _children(txn: Txn, parents: Iterable[int], rel_type: str | None) -> dict[int, int]:
+    condition, params = txn.any("r.parent", list(parents))
+    kind = f"r.kind <> {relations.REDACTION}" if rel_type is None else f"r.kind = {relations.kind_of(rel_type)}"
+    return dict(
+        txn.all(
+            f"SELECT e.nid, e.ord FROM relation r JOIN event e ON e.nid = r.child WHERE {condition} AND {kind} "  # noqa: S608
+            f"AND e.flags & {GONE} = 0 AND e.ord IS NOT NULL LIMIT {MOST_DESCENDANTS}",
+            params,
+        )
     )
-    threads = _threads(txn, onlooker, ignored, [one for one in parents if THREAD in related.get(one.nid, ())])
-    found = {}
-    for parent in parents:
-        nid = parent.nid
-        if nid in edits or nid in references or nid in threads:
-            found[nid] = Bundle(edits.get(nid), references.get(nid, ()), threads.get(nid))
-    return found
-
-
-def _kinds_of(txn: Txn, parents: list[int]) -> dict[int, set[int]]:
-    """Which kinds of relations point at each event."""
-    if not parents:
-        return {}
-    condition, params = txn.any("parent", parents)
-    found: dict[int, set[int]] = {}
-    for parent, kind in txn.all(f"SELECT DISTINCT parent, kind FROM relation WHERE {condition}", params):  # noqa: S608
-        found.setdefault(parent, set()).add(kind)
-    return found
-
-
-def _children(txn: Txn, up_to: int | None, ignored: Collection[int]) -> tuple[str, list[object]]:
-    """The condition that a child `e` counts."""
-    conditions = [f"e.flags & {GONE} = 0", "e.ord IS NOT NULL"]
-    values: list[object] = []
-    if up_to is not None:
-        conditions.append("e.nid <= ?")
-        values.append(up_to)
-    if ignored:
-        condition, params = txn.any("e.sender", list(ignored))
-        conditions.append(f"NOT {condition}")
-        values += params
-    return " AND ".join(conditions), values
-
-
-def newest_edits(txn: Txn, parents: Sequence[StoredEvent], up_to: int | None = None) -> dict[int, StoredEvent]:
-    """The newest valid edit of each event, redacted ones not counted.
-
-    "It should only consider valid replacement events", the most recent by `origin_server_ts`, then by event id.
-    """
-    if not parents:
-        return {}
-    originals = {parent.nid: parent for parent in parents}
-    of_parents, params = txn.any("r.parent", list(originals))
-    counts, values = _children(txn, up_to, ())
-    rows = txn.all(
-        f"SELECT {COLUMNS}, r.parent FROM relation r JOIN event e ON e.nid = r.child "  # noqa: S608
-        f"JOIN event p ON p.nid = r.parent AND p.sender = e.sender AND p.etype = e.etype "
-        f"WHERE {of_parents} AND r.kind = {REPLACE} AND {counts}",
-        [*params, *values],
-    )
-    edits = resolved(txn, [row[:-1] for row in rows])
-    newest: dict[int, StoredEvent] = {}
-    for edit, row in zip(edits, rows, strict=True):
-        original = originals[row[-1]]
-        best = newest.get(original.nid)
-        if best is not None and edit_rank(edit.ts, edit.event_id) < edit_rank(best.ts, best.event_id):
-            continue
-        if is_valid_edit(_side(original), _side(edit)):
-            newest[original.nid] = edit
-    return newest
-
-
-def _side(event: StoredEvent) -> Side:
-    return Side(event.type, event.sender, event.state_key is not None, orjson.loads(event.content))
-
-
-def _references(
-    txn: Txn, onlooker: Onlooker, ignored: Collection[int], parents: list[int]
-) -> dict[int, tuple[str, ...]]:
-    if not parents:
-        return {}
-    of_parents, params = txn.any("r.parent", parents)
-    counts, values = _children(txn, onlooker.up_to, ignored)
-    rows = txn.all(
-        f"SELECT {COLUMNS}, r.parent FROM relation r JOIN event e ON e.nid = r.child "  # noqa: S608
-        f"WHERE {of_parents} AND r.kind = {REFERENCE} AND {counts} ORDER BY e.ord LIMIT {MAX_REFERENCES}",
-        [*params, *values],
-    )
-    found: dict[int, list[str]] = {}
-    for child, row in zip(resolved(txn, [row[:-1] for row in rows]), rows, strict=True):
-        found.setdefault(row[-1], []).append(child.event_id)
-    return {parent: tuple(ids) for parent, ids in found.items()}
 
 
 def _threads(
-    txn: Txn, onlooker: Onlooker, ignored: Collection[int], roots: Sequence[StoredEvent]
-) -> dict[int, ThreadSummary]:
-    if not roots:
-        return {}
-    of_roots, params = txn.any("r.parent", [root.nid for root in roots])
-    counts, values = _children(txn, onlooker.up_to, ignored)
+    txn: Txn, reader: Reader, below: int, limit: int, participated: bool
+) -> tuple[list[StoredEvent], int | None]:
+    """The roots whose latest event is below an order, newest latest first; and where the next page starts."""
+    up_to = HIGHEST if reader.frozen_at is None else reader.frozen_at << ORD_SHIFT
+    ignored = list(names.user_nids(txn, reader.ignored).values())
+    params: list[object] = [reader.usr, reader.usr, reader.room, up_to]
+    heard = ""
+    if ignored:
+        condition, more = txn.any("c.sender", ignored)
+        heard, params = f" AND NOT {condition}", [*params, *more]
     rows = txn.all(
-        f"SELECT r.parent, count(*), max(e.ord), max(CASE WHEN e.sender = ? THEN 1 ELSE 0 END) "  # noqa: S608
-        f"FROM relation r JOIN event e ON e.nid = r.child WHERE {of_roots} AND r.kind = {THREAD} AND {counts} "
-        "GROUP BY r.parent",
-        [onlooker.usr, *params, *values],
+        "SELECT t.parent, t.latest FROM (SELECT r.parent AS parent, max(c.ord) AS latest, "  # noqa: S608
+        "max(CASE WHEN c.sender = ? OR p.sender = ? THEN 1 ELSE 0 END) AS own "
+        "FROM event p JOIN relation r ON r.parent = p.nid JOIN event c ON c.nid = r.child "
+        f"WHERE r.kind = {relations.THREAD} AND p.room = ? AND c.flags & {GONE} = 0 AND c.ord <= ?{heard} "
+        "GROUP BY r.parent) t WHERE t.latest < ?"
+        f"{' AND t.own = 1' if participated else ''} ORDER BY t.latest DESC LIMIT ?",
+        [*params, below, limit + 1],
     )
-    if not rows:
-        return {}
-    room = roots[0].room
-    condition, params = txn.any("e.ord", [row[2] for row in rows])
-    latest_rows = txn.all(f"SELECT {COLUMNS} FROM event e WHERE e.room = ? AND {condition}", [room, *params])  # noqa: S608
-    latest = {event.ord: event for event in resolved(txn, latest_rows)}
-    inner = bundles(txn, onlooker, list(latest.values()))
-    own = names.user_id(txn, onlooker.usr) if onlooker.usr else ""
-    senders = {root.nid: root.sender for root in roots}
-    return {
-        parent: ThreadSummary(
-            latest[last],
-            inner.get(latest[last].nid),
-            count,
-            bool(participated) or senders[parent] == own,
-        )
-        for parent, count, last, participated in rows
-        if last in latest
-    }
+    page = rows[:limit]
+    loaded = events.by_nids(txn, [root for root, _ in page])
+    ordered = [loaded[root] for root, _ in page if root in loaded]
+    unignoring = attrs.evolve(reader, ignored=frozenset())
+    following = page[-1][1] if len(rows) > limit and page else None
+    return visible_of(txn, unignoring, ordered), following
