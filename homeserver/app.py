@@ -14,7 +14,7 @@ from homeserver.client_api.discovery import Capabilities, SupportContact, Versio
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
 from homeserver.client_api.setup import LocalCommands, Setup
-from homeserver.compose import accounts, e2e, rooms, sync, userdata
+from homeserver.compose import accounts, e2e, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
 from homeserver.http.auth import Authenticate, ClientAuth
@@ -100,12 +100,14 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     base = build_base(config, runtime, key)
     accounts_area = accounts.build(base)
     userdata_area = userdata.build(base, accounts_area)
+    spine_area = spine.build(base, accounts_area, userdata_area)
     rooms_area = rooms.build(base, accounts_area, userdata_area)
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, accounts_area, userdata_area)
     client = [
         *discovery_pages(config),
         *accounts_area.pages,
+        *spine_area.pages,
         *rooms_area.pages,
         *userdata_area.pages,
         *e2e_area.pages,

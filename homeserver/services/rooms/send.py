@@ -4,13 +4,14 @@
 Drafts that come while a room's commit is under way wait together and become one chain in one write.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from homeserver.protocol.errors import MatrixError, Rejected, forbidden
-from homeserver.protocol.events import Draft, Event
+from homeserver.protocol.events import Draft, Event, StateKey
 from homeserver.protocol.relations import relation_of
 from homeserver.runtime import Runtime
 from homeserver.services.callers import User
@@ -143,6 +144,13 @@ class Sender:
         for waiting, event in zip(accepted, stage.built, strict=True):
             waiting.done.callback(event.event_id)
 
+    async def current_content(self, room_id: str, key: StateKey) -> dict[str, Any]:
+        """The content of a current state event; {} when there is none."""
+        async with self._locks.lock(room_id):
+            snapshot = await self._snapshots.get(room_id, (key,))
+            entry = None if snapshot is None else snapshot.entries[key]
+            return {} if entry is None else entry.event.content
+
     # ---- by who holds the room ----
 
     async def append_in(
@@ -151,16 +159,12 @@ class Sender:
         drafts: Sequence[Draft],
         *,
         scope: TxnScope | None = None,
-        stripped: Mapping[str, bytes] | None = None,
     ) -> list[str]:
-        """Appends the drafts in one commit, all or none; gives their ids. `scope` belongs to the first.
-
-        `stripped` is what local users invited by them may see of the room (JSON lists of stripped state events).
-        """
+        """Appends the drafts in one commit, all or none; gives their ids. `scope` belongs to the first."""
         stage, snapshot = await self._stage(held.require())
         for number, draft in enumerate(drafts):
             await self._add(stage, snapshot, draft, scope if number == 0 else None)
-        await self._write(stage, snapshot, stripped)
+        await self._write(stage, snapshot)
         return [event.event_id for event in stage.built]
 
     async def _stage(self, room_id: str) -> tuple[Stage, Snapshot]:
@@ -203,9 +207,9 @@ class Sender:
             return None
         return entry.event.event_id
 
-    async def _write(self, stage: Stage, snapshot: Snapshot, stripped: Mapping[str, bytes] | None = None) -> None:
+    async def _write(self, stage: Stage, snapshot: Snapshot) -> None:
         try:
-            done = await self._db.write(append, stage.plan(self._runtime.now_ms() // 1000, stripped=stripped))
+            done = await self._db.write(append, stage.plan(self._runtime.now_ms() // 1000))
         except Exception:
             self._snapshots.drop(snapshot.room_id)
             self._author.unread.forget_room(snapshot.room)

@@ -7,8 +7,10 @@ A `Stage` belongs to who holds the room's lock. `add` as many drafts as wait, wr
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import attrs
+import orjson
 
 from homeserver.protocol.auth_rules import authorize
 from homeserver.protocol.auth_selection import CREATE, POWER_LEVELS, auth_keys
@@ -28,6 +30,12 @@ from storage.rooms import Head
 
 MOST_PREVS = 20
 REDACTION = "m.room.redaction"
+
+# "The following state events SHOULD be represented as stripped state events when possible"
+STRIPPED_KEYS: Final = tuple(
+    (f"m.room.{name}", "")
+    for name in ("create", "name", "avatar", "topic", "join_rules", "canonical_alias", "encryption")
+)
 
 
 @attrs.frozen(slots=True)
@@ -52,18 +60,26 @@ NOTHING = Circumstances()
 
 
 class Stage:
-    """A chain of local events in the making. `room` None: a room that is being created by them."""
+    """A chain of local events in the making. Without a snapshot they make a room, of this id if it has its own."""
 
-    def __init__(self, author: Author, version: RoomVersion, snapshot: Snapshot | None, members: RoomMembers | None):
+    def __init__(
+        self,
+        author: Author,
+        version: RoomVersion,
+        snapshot: Snapshot | None,
+        members: RoomMembers | None,
+        room_id: str | None = None,
+    ) -> None:
         self._author = author
         self._version = version
         self._snapshot = snapshot
         self._members = members
         self._changed: dict[StateKey, Entry] = {}
+        self._stripped: dict[str, bytes] = {}
         self._levels: PowerLevels | None = None
         self._last: PrevRef | None = None
         self._depth = snapshot.depth if snapshot else 0
-        self.room_id: str | None = snapshot.room_id if snapshot else None
+        self.room_id: str | None = snapshot.room_id if snapshot else room_id
         self.items: list[Item] = []
         self.built: list[Event] = []
 
@@ -90,13 +106,14 @@ class Stage:
 
     def keys_of(self, draft: Draft) -> list[StateKey]:
         """The state that `add` will look at."""
-        return auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
+        keys = auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
+        return [*keys, *STRIPPED_KEYS] if _shows_state(draft.type, draft.content) else keys
 
     # ---- building ----
 
     def add(self, draft: Draft, ts: int, found: Circumstances = NOTHING, scope: TxnScope | None = None) -> Event:
         """Builds the draft on top of what is staged. Raises `MatrixError`: what the rules refuse is M_FORBIDDEN."""
-        keys = self.keys_of(draft)
+        keys = auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
         entries = [entry for key in keys if (entry := self.entry(key)) is not None]
         built = self._build(draft, ts, entries)
         event = built.event
@@ -173,6 +190,8 @@ class Stage:
             self._changed[event.key] = Entry(-1 - len(self.items), event)
             if event.key in (CREATE, POWER_LEVELS):
                 self._levels = None
+            elif _shows_state(event.type, event.content):
+                self._stripped[event.key[1]] = self._stripped_state()
         self.items.append(item)
         self.built.append(event)
         self._last = event.ref()
@@ -180,7 +199,14 @@ class Stage:
 
     # ---- writing ----
 
-    def plan(self, now_s: int, *, stripped: Mapping[str, bytes] | None = None) -> Append:
+    def _stripped_state(self) -> bytes:
+        """ "invite_room_state: The state of the room at the time of the invite", and of the knock."""
+        shown = [entry.event for key in STRIPPED_KEYS if (entry := self.entry(key)) is not None]
+        return orjson.dumps(
+            [{"type": e.type, "state_key": e.state_key, "sender": e.sender, "content": e.content} for e in shown]
+        )
+
+    def plan(self, now_s: int) -> Append:
         """The write that stores what is staged."""
         snapshot = self._snapshot
         assert self.room_id is not None
@@ -192,7 +218,7 @@ class Stage:
             kept_heads=() if snapshot is None else snapshot.heads[:-MOST_PREVS],
             now_s=now_s,
             server_name=self._author.signer.server_name,
-            stripped=stripped or {},
+            stripped=self._stripped,
         )
 
     def settle(self, done: Appended) -> Snapshot:
@@ -234,6 +260,10 @@ def _link(found: Circumstances, event: Event) -> tuple[Relating | None, int | No
 
 def _redacting(found: Circumstances) -> Redacting | None:
     return None if found.target is None else found.target.redacting()
+
+
+def _shows_state(event_type: str, content: Mapping[str, Any]) -> bool:
+    return event_type == "m.room.member" and content.get("membership") in ("invite", "knock")
 
 
 def refuse_create(draft: Draft) -> None:

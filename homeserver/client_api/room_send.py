@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of sending: message events by transaction id, and redactions.
+
+https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
+"""
+
+from typing import Any
+
+from homeserver.http.endpoint import Call, User, endpoint
+from homeserver.protocol.errors import bad_json, invalid_param, missing_param
+from homeserver.protocol.events import Draft
+from homeserver.protocol.ids import parse_room_id
+from homeserver.services.callers import require_not_suspended
+from homeserver.services.rooms.send import Sender
+from homeserver.services.rooms.transactions import scope_of
+
+SPEC = "https://spec.matrix.org/v1.19/client-server-api/#"
+REDACTION = "m.room.redaction"
+
+
+class RoomSend:
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    @endpoint(
+        "PUT",
+        "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}",
+        limit="message",
+        guests=True,
+        spec=f"{SPEC}put_matrixclientv3roomsroomidsendeventtypetxnid",
+    )
+    async def send_message(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, str]:
+        params = call.params
+        room_id, event_type = params["roomId"], params["eventType"]
+        parse_room_id(room_id)
+        if event_type == REDACTION:
+            draft = self._redaction(caller, body, body.get("redacts"), call)
+        else:
+            draft = Draft(event_type, body, caller.user_id, None, None, time_of(caller, call))
+        if caller.is_suspended:
+            require_not_suspended(caller)
+        scope = scope_of(caller, f"send\n{room_id}\n{event_type}", params["txnId"])
+        return {"event_id": await self._sender.send(caller, room_id, draft, scope=scope)}
+
+    @endpoint(
+        "PUT",
+        "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}",
+        limit="message",
+        guests=True,
+        optional_body=True,
+        spec=f"{SPEC}put_matrixclientv3roomsroomidredacteventidtxnid",
+    )
+    async def redact(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, str]:
+        params = call.params
+        room_id, event_id = params["roomId"], params["eventId"]
+        parse_room_id(room_id)
+        draft = self._redaction(caller, body, event_id, call)
+        scope = scope_of(caller, f"redact\n{room_id}\n{event_id}", params["txnId"])
+        return {"event_id": await self._sender.send(caller, room_id, draft, scope=scope)}
+
+    def _redaction(self, caller: User, body: dict[str, Any], target: object, call: Call) -> Draft:
+        """ "redacts" goes where the room's version wants it; the builder of events knows where."""
+        if target is None:
+            raise missing_param("A redaction needs redacts, the id of the event to redact")
+        if not isinstance(target, str):
+            raise bad_json("redacts must be the id of an event")
+        if not target.startswith("$"):
+            raise invalid_param("redacts must be the id of an event")
+        content = {key: value for key, value in body.items() if key != "redacts"}
+        return Draft(REDACTION, content, caller.user_id, None, target, time_of(caller, call))
+
+
+def time_of(caller: User, call: Call) -> int | None:
+    """ "application services [...] may set the timestamp of events", by the parameter `ts`."""
+    if caller.appservice_id is None:
+        return None
+    ts = call.query.get("ts")
+    if ts is None:
+        return None
+    if not ts.isdigit() or len(ts) > 15:
+        raise invalid_param("ts must be milliseconds since 1970")
+    return int(ts)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The write path of rooms: locks, snapshots, transaction ids, sending, state, creation, rendering.
+
+`client_api.room_state` is shown by the rooms area, which has the memberships and aliases it asks.
+"""
+
+import attrs
+
+from homeserver.client_api.room_create import RoomCreatePage
+from homeserver.client_api.room_send import RoomSend
+from homeserver.compose.accounts import Accounts
+from homeserver.compose.base import Base
+from homeserver.compose.userdata import UserData
+from homeserver.services.rooms.create import People, RoomCreation
+from homeserver.services.rooms.create_body import RoomRequests
+from homeserver.services.rooms.locks import RoomLocks
+from homeserver.services.rooms.render import Renderer
+from homeserver.services.rooms.send import Sender
+from homeserver.services.rooms.snapshot import Snapshots
+from homeserver.services.rooms.stage import Author
+from homeserver.services.rooms.state import RoomState
+from homeserver.services.rooms.transactions import Transactions
+from storage import txns
+from storage.envelope import Envelopes
+
+HOUR = 3600.0
+
+
+@attrs.frozen
+class Spine:
+    """What the other areas of rooms are built on."""
+
+    locks: RoomLocks
+    snapshots: Snapshots
+    transactions: Transactions
+    author: Author
+    sender: Sender
+    state: RoomState
+    renderer: Renderer
+    creation: RoomCreation
+    requests: RoomRequests
+    pages: tuple[object, ...]
+
+
+def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
+    """The services that every room needs."""
+    db, runtime, config = base.db, base.runtime, base.config
+    locks = RoomLocks()
+    snapshots = Snapshots(db)
+    transactions = Transactions(db)
+    author = Author(base.signer, Envelopes(), userdata.unread_rules, lambda: runtime.token(13)[:18])
+    sender = Sender(runtime, db, locks, snapshots, transactions, author)
+    people = People(config.server_name, accounts.profiles, userdata.data)
+    creation = RoomCreation(runtime, db, locks, snapshots, author, people, config.rooms.default_version)
+    requests = RoomRequests(creation, config.server_name)
+    _forget_old_transactions(base)
+    return Spine(
+        locks=locks,
+        snapshots=snapshots,
+        transactions=transactions,
+        author=author,
+        sender=sender,
+        state=RoomState(db),
+        renderer=Renderer(db, transactions, runtime.now_ms),
+        creation=creation,
+        requests=requests,
+        pages=(RoomSend(sender), RoomCreatePage(requests)),
+    )
+
+
+def _forget_old_transactions(base: Base) -> None:
+    runtime, running = base.runtime, True
+
+    async def forget_hourly() -> None:
+        while running:
+            await base.db.write(txns.forget_older, runtime.now_ms() // 1000)
+            await runtime.sleep(HOUR)
+
+    base.lifecycle.on_start(lambda: runtime.background("forgetting old transaction ids", forget_hourly()))
