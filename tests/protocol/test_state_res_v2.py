@@ -205,6 +205,16 @@ class StateResets(Dispute):
             self.assertEqual(settled[member(CAROL)].content["membership"], expected)
             self.assertEqual(settled[RULES].content["join_rule"], "invite")
 
+    def test_power_levels_are_not_lost_because_their_sender_has_left(self) -> None:
+        for version, keeps_them in ((V11, False), (V12, True)):
+            room, state = self.open(version)
+            newer = self.levels(room, dict(state), ALICE, carol=1)
+            left = room.put(dict(state), "m.room.member", {"membership": "leave"}, ALICE)
+            here = {**state, member(ALICE): left}
+            there = {**here, LEVELS: newer}
+            settled = self.settle(room, here, there).get(LEVELS)
+            self.assertEqual(settled, newer if keeps_them else None)
+
     def test_power_levels_between_two_disputed_ones_are_considered(self) -> None:
         for version, keeps_the_newest in ((V11, False), (V12, True)):
             room, state = self.open(version, BOB, CAROL)
