@@ -6,6 +6,7 @@ import attrs
 from homeserver.client_api.account import AccountPage
 from homeserver.client_api.admin import AdminPage
 from homeserver.client_api.devices import DevicePage
+from homeserver.client_api.fallback import Fallback
 from homeserver.client_api.login import LoginPage
 from homeserver.client_api.media import MediaPage, OpenMediaPage
 from homeserver.client_api.openid import OpenIdPage
@@ -70,6 +71,7 @@ def build(base: Base) -> Accounts:
         Register(registrar, uia, passwords, sessions),
         SharedSecretPage(registrar),
         LoginPage(login, uia, sessions),
+        Fallback(uia),
         AccountPage(local, uia, passwords),
         ThreepidPage(Contacts(db), uia),
         DevicePage(Devices(db, sessions), uia, runtime),

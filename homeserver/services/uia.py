@@ -7,7 +7,7 @@ import attrs
 import orjson
 
 from homeserver.protocol.canonical_json import encode
-from homeserver.protocol.errors import MatrixError, bad_json, forbidden, missing_param
+from homeserver.protocol.errors import MatrixError, bad_json, forbidden, missing_param, not_found
 from homeserver.runtime import Runtime
 from homeserver.services.callers import User
 from homeserver.services.credentials import Credentials
@@ -58,7 +58,7 @@ class InteractiveAuth:
         self._database = database
         self._runtime = runtime
         self._credentials = credentials
-        self._stages: Mapping[str, Callable[[User | None, Mapping[str, object]], Awaitable[object]]] = {
+        self._stages: Mapping[str, Callable[[int, Mapping[str, object]], Awaitable[object]]] = {
             DUMMY: self._dummy,
             PASSWORD: self._password,
             REGISTRATION_TOKEN: self._registration_token,
@@ -96,7 +96,7 @@ class InteractiveAuth:
         attempt = await self._attempt(auth, bound, usr)
         error: MatrixError | None = None
         if auth and "type" in auth:
-            error = await self._take_stage(caller, auth, attempt, flows)
+            error = await self._take_stage(usr, auth, attempt, flows)
         if error is None and any(set(flow) <= attempt.completed.keys() for flow in flows) and auth:
             return UiaResult(attempt.session if attempt.stored else None, attempt.completed)
         await self._keep(attempt, bound, usr, params)
@@ -121,7 +121,7 @@ class InteractiveAuth:
         return Attempt(self._runtime.token(18), False, {})
 
     async def _take_stage(
-        self, caller: User | None, auth: dict[str, object], attempt: Attempt, flows: Sequence[Flow]
+        self, usr: int, auth: dict[str, object], attempt: Attempt, flows: Sequence[Flow]
     ) -> MatrixError | None:
         stage = auth["type"]
         if not isinstance(stage, str):
@@ -132,7 +132,7 @@ class InteractiveAuth:
         if not any(stage in flow for flow in flows):
             return MatrixError(401, "M_UNRECOGNIZED", f"{stage[:100]!r} is not a stage of this request")
         try:
-            attempt.completed[stage] = await self._stages[stage](caller, auth)
+            attempt.completed[stage] = await self._stages[stage](usr, auth)
         except MatrixError as error:
             if error.status == 429:
                 raise
@@ -150,16 +150,30 @@ class InteractiveAuth:
         )
         await self._database.write(uia_sessions.add, session, now - SESSION_MS)
 
-    async def _dummy(self, caller: User | None, auth: Mapping[str, object]) -> object:
+    async def take_by_web(self, session: str, stage: str, given: Mapping[str, object]) -> None:
+        """Complete a stage of a stored session from a web page.
+
+        Raises M_NOT_FOUND for a session or stage that does not exist, and what the stage raises.
+        """
+        stored = await self._database.point(uia_sessions.find, session)
+        fresh = self._runtime.now_ms() - SESSION_MS
+        if stored is None or stored.created < fresh or stage not in self._stages:
+            raise not_found("There is no such authentication session")
+        completed = orjson.loads(stored.completed)
+        if stage not in completed:
+            completed[stage] = await self._stages[stage](stored.usr, given)
+            await self._database.write(uia_sessions.set_completed, session, orjson.dumps(completed))
+
+    async def _dummy(self, usr: int, auth: Mapping[str, object]) -> object:
         return True
 
-    async def _password(self, caller: User | None, auth: Mapping[str, object]) -> object:
+    async def _password(self, usr: int, auth: Mapping[str, object]) -> object:
         account = await self._credentials.check(auth)
-        if caller is not None and account.usr != caller.usr:
+        if usr and account.usr != usr:
             raise forbidden("Invalid password")
         return account.user_id
 
-    async def _registration_token(self, caller: User | None, auth: Mapping[str, object]) -> object:
+    async def _registration_token(self, usr: int, auth: Mapping[str, object]) -> object:
         token = auth.get("token")
         if not isinstance(token, str):
             raise missing_param("Missing registration token")
