@@ -29,6 +29,12 @@ def members(txn: Txn, room: int) -> tuple[dict[str, int], int]:
     return {user_id.decode("utf-8", "surrogatepass"): usr for usr, user_id, local in rows if local}, len(rows)
 
 
+def joined_count(txn: Txn, room: int) -> int:
+    """How many members are joined."""
+    row = txn.one("SELECT count(*) FROM membership WHERE room = ? AND kind = ?", (room, JOINED))
+    return 0 if row is None else int(row[0])
+
+
 def display_names(txn: Txn, room: int, user_ids: Sequence[tuple[int, str]]) -> dict[int, str]:
     """The display names of these members, (number, id), in the room; those without one are absent."""
     found = {}
