@@ -101,7 +101,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     accounts_area = accounts.build(base)
     userdata_area = userdata.build(base, accounts_area)
     spine_area = spine.build(base, accounts_area, userdata_area)
-    rooms_area = rooms.build(base, accounts_area, userdata_area)
+    rooms_area = rooms.build(base, accounts_area, userdata_area, spine_area)
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, accounts_area, userdata_area)
     client = [
