@@ -7,6 +7,9 @@ import attrs
 
 from storage.txn import Txn
 
+#: So many names go into one statement; databases limit its parameters.
+CHUNK = 500
+
 
 @attrs.frozen(slots=True)
 class PublishedKeys:
@@ -52,11 +55,12 @@ def of_users(txn: Txn, usrs: Sequence[int]) -> list[PublishedKeys]:
 
 def device_numbers(txn: Txn, usr: int, device_ids: Sequence[str]) -> dict[str, int]:
     """The numbers of the user's devices among `device_ids`, whether or not they have published keys."""
-    if not device_ids:
-        return {}
-    condition, params = txn.any("id", [device_id.encode() for device_id in device_ids])
-    rows = txn.all(f"SELECT id, nid FROM device WHERE usr = ? AND {condition}", (usr, *params))
-    return {row[0].decode(): row[1] for row in rows}
+    found: dict[str, int] = {}
+    for start in range(0, len(device_ids), CHUNK):
+        condition, params = txn.any("id", [device_id.encode() for device_id in device_ids[start : start + CHUNK]])
+        rows = txn.all(f"SELECT id, nid FROM device WHERE usr = ? AND {condition}", (usr, *params))
+        found.update({row[0].decode(): row[1] for row in rows})
+    return found
 
 
 def delete(txn: Txn, device: int) -> bool:

@@ -69,13 +69,13 @@ def user_ids(txn: Txn, nids: Iterable[int]) -> dict[int, str]:
 
 
 def user_nids(txn: Txn, ids: Iterable[str]) -> dict[str, int]:
-    """The numbers of many users in at most one query; unknown users are left out."""
+    """The numbers of many users in few queries, mostly one; unknown users are left out."""
     wanted = set(ids)
     known = txn.names.users
     found = {one: known[one] for one in wanted if one in known}
     missing = [_bytes(one) for one in wanted if one not in found]
-    if missing:
-        condition, params = txn.any("id", missing)
+    for start in range(0, len(missing), 10_000):
+        condition, params = txn.any("id", missing[start : start + 10_000])
         for nid, raw in txn.all(f"SELECT nid, id FROM usr WHERE {condition}", params):  # noqa: S608
             found[_text(raw)] = nid
             _learn_user(txn, _text(raw), nid)

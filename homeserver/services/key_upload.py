@@ -7,13 +7,15 @@ from typing import Any
 import attrs
 
 from homeserver.protocol import canonical_json
-from homeserver.protocol.errors import bad_json, invalid_param
+from homeserver.protocol.errors import bad_json, invalid_param, too_large
 from storage import cross_signing, device_keys, device_lists, one_time_keys
 from storage.one_time_keys import Key, KeyCounts
 from storage.txn import Change, Txn
 
 #: Names of keys and algorithms are parts of database keys, which must not be long.
 LONGEST_NAME = 255
+#: Clients keep about a hundred one-time keys here.
+MOST_KEYS = 1_000
 
 
 @attrs.frozen(slots=True)
@@ -70,6 +72,8 @@ def _keys(body: Mapping[str, Any], field: str) -> tuple[Key, ...]:
         return ()
     if not isinstance(keys, dict):
         raise bad_json(f"{field} must be an object")
+    if len(keys) > MOST_KEYS:
+        raise too_large(f"{field} may have {MOST_KEYS} keys in one request")
     return tuple(_key(field, name, value) for name, value in keys.items())
 
 

@@ -67,6 +67,14 @@ class UploadTest(EncryptionCase):
             reply = await self.upload(alice, None, one_time_keys=wrong)
             self.assertEqual((reply.status, reply.json["errcode"]), (400, errcode), wrong)
 
+    async def test_too_many_keys_at_once_are_refused(self) -> None:
+        alice = await self.register("alice")
+        device = self.device(alice)
+        reply = await self.upload(alice, None, one_time_keys={f"a:{n}": {"key": "x"} for n in range(1001)})
+        self.assertEqual((reply.status, reply.json["errcode"]), (413, "M_TOO_LARGE"))
+        reply = await self.upload(alice, one_time_keys=device.one_time(*range(1000)))
+        self.assertEqual(reply.json["one_time_key_counts"], {ALGORITHM: 1000})
+
     async def test_two_fallback_keys_of_one_algorithm_are_refused(self) -> None:
         alice = await self.register("alice")
         keys = self.device(alice).one_time(1, 2, fallback=True)
@@ -119,6 +127,20 @@ class QueryTest(EncryptionCase):
         await self.request("POST", f"{V3}/logout", None, other, expect=200)
         self.assertEqual((await self.query(alice, alice.user_id))["device_keys"], {alice.user_id: {}})
         self.assertIsNone(await self.claim(alice, other))
+
+    async def test_very_many_users_and_devices(self) -> None:
+        alice = await self.register("alice")
+        await self.publish(alice, 1)
+        users = {f"@user{n}:parley.test": [] for n in range(40_000)}
+        body = {"device_keys": {**users, alice.user_id: [alice.device_id, *map(str, range(40_000))]}}
+        answer = (await self.request("POST", f"{V3}/keys/query", body, alice, expect=200)).json
+        self.assertEqual(list(answer["device_keys"]), [alice.user_id])
+        devices = {str(n): ALGORITHM for n in range(40_000)}
+        body = {"one_time_keys": {alice.user_id: {**devices, alice.device_id: ALGORITHM}}}
+        answer = (await self.request("POST", f"{V3}/keys/claim", body, alice, expect=200)).json
+        self.assertEqual(list(answer["one_time_keys"][alice.user_id]), [alice.device_id])
+        messages = {alice.user_id: {str(n): {} for n in range(40_000)}, **{user: {"*": {}} for user in users}}
+        await self.send_to_device(alice, messages, "1")
 
     async def test_malformed_queries_are_refused(self) -> None:
         alice = await self.register("alice")
