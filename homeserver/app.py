@@ -103,7 +103,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     spine_area = spine.build(base, accounts_area, userdata_area)
     rooms_area = rooms.build(base, accounts_area, userdata_area, spine_area)
     e2e_area = e2e.build(base, accounts_area)
-    sync_area = sync.build(base, accounts_area, userdata_area)
+    sync_area = sync.build(base, userdata_area, e2e_area, spine_area)
     client = [
         *discovery_pages(config),
         *accounts_area.pages,

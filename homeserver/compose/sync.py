@@ -3,18 +3,41 @@
 
 import attrs
 
-from homeserver.compose.accounts import Accounts
+from homeserver.client_api.filter import FilterPage
+from homeserver.client_api.sync import Sync as SyncPage
 from homeserver.compose.base import Base
+from homeserver.compose.e2e import Encryption
+from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
+from homeserver.services.sync.build import Parts
+from homeserver.services.sync.engine import Sources, SyncEngine
+from homeserver.services.sync.filters import Filters
+from homeserver.services.sync.joined import JoinedRooms
+from homeserver.services.sync.members import ToldMembers
+from homeserver.services.sync.news import Newsroom
+from homeserver.services.sync.rendering import RowRenderer
 
 
 @attrs.frozen
 class Sync:
     """What other areas need of this one."""
 
+    engine: SyncEngine
+    joined: JoinedRooms
     pages: tuple[object, ...]
 
 
-def build(base: Base, accounts: Accounts, userdata: UserData) -> Sync:
+def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine) -> Sync:
     """The services and pages of this area."""
-    return Sync(pages=())
+    runtime, db, notifier = base.runtime, base.db, base.notifier
+    db.on_reset(lambda: notifier.begin(db.published))
+    joined = JoinedRooms(runtime, db, notifier)
+    newsroom = Newsroom(notifier.streams, joined, userdata.typing)
+    sources = Sources(userdata.presence, e2e.to_device, e2e.keys, userdata.data)
+    parts = Parts(ToldMembers(), RowRenderer(spine.transactions, spine.renderer, runtime.now_ms))
+    engine = SyncEngine(runtime, db, notifier, joined, newsroom, sources, parts)
+    base.lifecycle.on_stop(notifier.wake_everybody)
+    base.metrics.gauge("parley_open_long_polls", "Requests that wait for news", notifier.waiting)
+    filters = Filters(db)
+    pages = (SyncPage(engine, filters), FilterPage(filters))
+    return Sync(engine, joined, pages)
