@@ -22,6 +22,7 @@ from homeserver.services.admin import Whois
 from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.devices import Devices
+from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.login import Login
 from homeserver.services.media import MediaStore, NoRemoteMedia
 from homeserver.services.media_files import MediaFiles
@@ -58,7 +59,8 @@ def build(base: Base) -> Accounts:
     db.on_reset(sessions.forget_everybody)
     passwords = Passwords(runtime, config.passwords)
     credentials = Credentials(config.server_name, db, runtime, passwords, base.limits)
-    login = Login(config.sessions, db, runtime, credentials, sessions, services)
+    jwt = JwtLogin(config.server_name, config.jwt, db, runtime) if config.jwt else None
+    login = Login(config.sessions, db, runtime, credentials, sessions, services, jwt)
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials)
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)

@@ -59,6 +59,28 @@ def _room_version(value: str) -> str | None:
     return None if value in ROOM_VERSIONS else "a room version from 1 to 12"
 
 
+def _algorithms(values: tuple[str, ...]) -> str | None:
+    known = "HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split()
+    return None if values and all(value in known for value in values) else "algorithms out of " + ", ".join(known)
+
+
+def _prefix(value: str) -> str | None:
+    ok = len(value) <= 64 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789._=-/+" for c in value)
+    return None if ok else "up to 64 characters out of a-z, 0-9 and . _ = - / +"
+
+
+def _jwt_issuers(values: "tuple[JwtIssuer, ...]") -> str | None:
+    for one in values:
+        shared = [algorithm.startswith("HS") for algorithm in one.algorithms]
+        if sum(key is not None for key in (one.secret, one.public_key_file, one.jwks_file)) != 1:
+            return "one of secret, public_key_file and jwks_file for each"
+        if one.secret is not None and len(one.secret.encode()) < 32:
+            return "a secret of at least 32 bytes"
+        if any(shared) and not all(shared) or (one.secret is not None) != any(shared):
+            return "algorithms HS... with a secret, and others with public keys"
+    return None
+
+
 @attrs.frozen
 class Tls:
     """The certificate of a listener that speaks HTTPS."""
@@ -125,6 +147,21 @@ class Sessions:
     refresh_token_lifetime: int | None = option(
         "How long a refresh token may lie unused; not given: for ever", kind="duration", default=None
     )
+
+
+@attrs.frozen
+class JwtIssuer:
+    """A backend that signs its users in with signed tokens (JWT)."""
+
+    secret: str | None = option(
+        "The secret of HS256, HS384 and HS512, of 32 bytes at least", kind="secret", default=None
+    )
+    public_key_file: Path | None = option("PEM file of the backend's public key", kind="path", default=None)
+    jwks_file: Path | None = option("File of the backend's public keys (JWKS)", kind="path", default=None)
+    algorithms: tuple[str, ...] = option("What it signs with", default=("HS256",), check=_algorithms)
+    issuer: str | None = option("What `iss` must be", default=None)
+    audience: str | None = option("What `aud` must hold", default=None)
+    prefix: str = option("What the local parts of its users begin with", default="", check=_prefix)
 
 
 @attrs.frozen
@@ -235,6 +272,9 @@ class Config:
     registration: Registration = option("", default=Registration)
     passwords: Passwords = option("", default=Passwords)
     sessions: Sessions = option("", default=Sessions)
+    jwt: tuple[JwtIssuer, ...] = option(
+        "Backends whose signed tokens sign their users in", default=(), check=_jwt_issuers
+    )
     rate_limits: RateLimits = option("", default=RateLimits)
     network: Network = option("", default=Network)
     federation: Federation = option("", default=Federation)

@@ -12,8 +12,9 @@ from homeserver.runtime import Runtime
 from homeserver.services.callers import User, user_locked
 from homeserver.services.credentials import Credentials, user_deactivated
 from homeserver.services.database import Database
+from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.sessions import Sessions
-from storage import accounts, device_removal, sign_in, tokens
+from storage import accounts, cross_signing, device_removal, sign_in, tokens
 from storage.accounts import Account
 from storage.sign_in import NewSession, NewTokens
 from storage.tokens import digest
@@ -23,6 +24,8 @@ DEVICE_ID_LENGTH = 10
 MAX_DEVICE_ID = 512
 MAX_DEVICE_NAME = 100
 LOGIN_TOKEN_MS = 2 * 60 * 1000
+JWT = "org.matrix.login.jwt"
+EXTRA: Mapping[str, Mapping[str, object]] = {"m.login.token": {"get_login_token": True}}
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -78,6 +81,7 @@ class Login:
         credentials: Credentials,
         sessions: Sessions,
         services: ServiceCallers,
+        jwt: JwtLogin | None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -90,14 +94,12 @@ class Login:
             "m.login.token": self._by_token,
             "m.login.application_service": self._by_service,
         }
+        if jwt is not None:
+            self._types[JWT] = jwt.account
 
     @property
     def flows(self) -> list[dict[str, object]]:
-        return [
-            {"type": "m.login.password"},
-            {"type": "m.login.token", "get_login_token": True},
-            {"type": "m.login.application_service"},
-        ]
+        return [{"type": kind, **EXTRA.get(kind, {})} for kind in self._types]
 
     async def log_in(self, body: Mapping[str, object], service: User | None) -> dict[str, object]:
         """The answer of POST /login; `service` is the application service whose token came with the request."""
@@ -113,6 +115,10 @@ class Login:
             raise user_deactivated()
         if account.locked:
             raise user_locked()
+        # "The given device ID must not be the same as a cross-signing key ID."
+        device_id = wanted.device_id
+        if device_id is not None and await self._database.point(cross_signing.is_public_key, account.usr, device_id):
+            raise MatrixError(400, "M_INVALID_PARAM", "device_id is the id of a cross-signing key")
         return await self.sign_in(account, wanted)
 
     async def sign_in(self, account: Account, wanted: SignIn) -> dict[str, object]:
