@@ -2,26 +2,26 @@
 """How a request's body becomes the value that an endpoint asked for."""
 
 from collections.abc import Callable
-from typing import BinaryIO
 
 import msgspec
 import orjson
 
 from homeserver.http.endpoint import Upload
+from homeserver.http.incoming import Incoming
 from homeserver.protocol.errors import MatrixError, bad_json, not_json
 
 # orjson reads 1024 levels but writes 254: deeper values could be stored and never be sent again.
 MAX_DEPTH = 200
 
-Parse = Callable[[BinaryIO, int, str | None], object]
+Parse = Callable[[Incoming], object]
 
 
 def parser(body: type, optional: bool) -> Parse:
-    """The function that reads (file, size, content type) as `body`: dict, list, bytes, Upload or a msgspec.Struct."""
+    """The function that reads a request's body as `body`: dict, list, bytes, Upload or a msgspec.Struct."""
     if body is Upload:
-        return Upload
+        return lambda incoming: Upload(incoming.file, incoming.size, incoming.header("content-type"))
     if body is bytes:
-        return lambda file, size, content_type: file.read()
+        return lambda incoming: incoming.file.read()
     if body in (dict, list):
         return _plain(body, optional)
     if issubclass(body, msgspec.Struct):
@@ -30,8 +30,8 @@ def parser(body: type, optional: bool) -> Parse:
 
 
 def _plain(want: type, optional: bool) -> Parse:
-    def parse(file: BinaryIO, size: int, content_type: str | None) -> object:
-        raw = file.read()
+    def parse(incoming: Incoming) -> object:
+        raw = incoming.file.read()
         if optional and not raw:
             return want()
         value = read_json(raw)
@@ -45,8 +45,8 @@ def _plain(want: type, optional: bool) -> Parse:
 def _typed(want: type[msgspec.Struct], optional: bool) -> Parse:
     decode = msgspec.json.Decoder(want).decode
 
-    def parse(file: BinaryIO, size: int, content_type: str | None) -> object:
-        raw = file.read()
+    def parse(incoming: Incoming) -> object:
+        raw = incoming.file.read()
         if optional and not raw:
             raw = b"{}"
         try:

@@ -128,7 +128,7 @@ class Dispatcher:
             self._limit(plan.limit, caller, call)
         body = None
         if plan.parse is not None:
-            body = plan.parse(incoming.file, incoming.size, incoming.header("content-type"))
+            body = plan.parse(incoming)
         if not plan.waits:
             return render(await plan.bound.invoke(caller, call, body))
         incoming.waits = True

@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 from twisted.internet import protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
+from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 from twisted.web import http
 
@@ -23,10 +24,31 @@ _log = logging.getLogger(__name__)
 
 IN_MEMORY = 100_000
 PIECE = 64 * 1024
-IDLE_SECONDS = 75
+IDLE_SECONDS = 75.0
+ABORT_SECONDS = 15.0
+SWEEP_SECONDS = 5.0
 HEADER_BYTES = 32 * 1024
 # How much of a refused body is read on, so that the client gets to see the answer.
 DISCARDED = 8 << 20
+
+
+# Headers that say nothing about where a request ends, as clients write them.
+PLAIN = {
+    form: name
+    for name in (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "content-type",
+        "host",
+        "origin",
+        "referer",
+        "user-agent",
+        "x-forwarded-for",
+    )
+    for form in (name.encode(), name.title().encode())
+}
 
 
 class Request(http.Request):
@@ -37,7 +59,12 @@ class Request(http.Request):
     size = 0
     limit = IN_MEMORY
     running: Deferred[None] | None = None
+    fields: dict[str, bytes]
     incoming: Incoming | None = None
+
+    def __init__(self, channel: "Channel", queued: object = False) -> None:
+        super().__init__(channel)
+        self.fields = {}
 
     def parseCookies(self) -> None:
         """The Matrix API knows no cookies."""
@@ -121,8 +148,11 @@ class Request(http.Request):
 
     def header(self, name: str) -> str | None:
         """The last value of a header, by its lower-case name."""
-        values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
-        return values[-1].decode("utf-8", "replace") if values else None
+        value = self.fields.get(name)
+        if value is None:
+            values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
+            value = values[-1] if values else None
+        return value.decode("latin-1") if value is not None else None
 
     def end(self) -> None:
         """The answer is out; let the connection go on."""
@@ -133,7 +163,7 @@ class Request(http.Request):
     def connectionLost(self, reason: Failure) -> None:
         self._disconnected = True
         del self.channel
-        if self.running is None:
+        if self.running is None and self.size:
             self.content.close()
         if self.incoming is not None and self.incoming.waits and self.running is not None:
             self.running.cancel()
@@ -167,15 +197,58 @@ class Sender:
 class Channel(http.HTTPChannel):
     """One connection."""
 
-    requestFactory = Request
+    requestFactory: type[http.Request] = Request
+    _receivedHeaderCount: int
     totalHeadersSize = HEADER_BYTES
     maxHeaders = 100
     site: "Site"
+    last = 0.0
+    _host: IAddress | None = None
     _path: bytes
     _command: bytes
 
+    def headerReceived(self, line: bytes) -> bool:
+        """Keep the usual headers in a plain dict, under the checks that the others get from Twisted."""
+        name, _, value = line.partition(b":")
+        known = PLAIN.get(name)
+        if known is None:
+            return bool(super().headerReceived(line))
+        value = value.strip(b" \t")
+        self._receivedHeaderCount += 1
+        if self._receivedHeaderCount > self.maxHeaders or len(value.translate(None, b"\0\r\n")) != len(value):
+            self._respondToBadRequestAndDisconnect()
+            return False
+        self.requests[-1].fields[known] = value
+        return True
+
+    def getHost(self) -> IAddress:
+        """This end's address; asked for with each request, and always the same."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def dataReceived(self, data: bytes) -> None:
+        self.last = self.site.now()
+        super().dataReceived(data)
+
+    def requestDone(self, request: Request) -> None:
+        self.last = self.site.now()
+        super().requestDone(request)
+
+    def send(self, data: bytes) -> None:
+        """Write at once when nothing waits to be written, without a turn of the reactor in between."""
+        transport = self.transport
+        if isinstance(transport, Server) and not (transport.dataBuffer or transport._tempDataBuffer):
+            sent = transport.writeSomeData(data)
+            if isinstance(sent, int) and 0 <= sent < len(data):
+                transport.write(data[sent:])
+            elif not isinstance(sent, int):
+                transport.write(data)
+        else:
+            self.write(data)
+
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
+        self.site.opened(self)
         super().connectionMade()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
@@ -202,13 +275,37 @@ class Site(protocol.ServerFactory):
         self._runtime = runtime
         self._behind_proxy = behind_proxy
         self._wire = Wire()
+        self._sweeping = False
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         channel = Channel()
         channel.site = self
-        channel.timeOut = IDLE_SECONDS
-        channel.callLater = self._runtime.reactor.callLater  # type: ignore[method-assign]
+        # Twisted's own time-out makes and cancels a timer for each request; `_sweep` looks every few seconds.
+        channel.timeOut = None
         return channel
+
+    def now(self) -> float:
+        return self._runtime.monotonic()
+
+    def opened(self, channel: Channel) -> None:
+        """Count a new connection in."""
+        channel.last = self.now()
+        self.channels.add(channel)
+        if not self._sweeping:
+            self._sweeping = True
+            self._runtime.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close connections from which nothing came for too long while no request of theirs is being answered."""
+        oldest = self.now() - IDLE_SECONDS
+        for channel in list(self.channels):
+            if channel.last < oldest and not channel._handlingRequest:
+                channel.loseConnection()
+                if channel.last < oldest - ABORT_SECONDS and isinstance(channel.transport, Server):
+                    channel.transport.abortConnection()
+        self._sweeping = bool(self.channels)
+        if self._sweeping:
+            self._runtime.call_later(SWEEP_SECONDS, self._sweep)
 
     def client_ip(self, request: Request) -> str:
         """The address a request comes from."""
@@ -224,7 +321,7 @@ class Site(protocol.ServerFactory):
         if isinstance(body, Stream) or request.method == b"HEAD":
             request.channel.write(head)
         elif length < PIECE:
-            request.channel.write(head + body)
+            request.channel.send(head + body)
         else:
             request.channel.writeSequence([head, body])
 

@@ -2,6 +2,7 @@
 """Which endpoint a method and a path mean: one tree of path segments, built once."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote
 
 import attrs
@@ -124,12 +125,17 @@ class Router:
             node.literals[_segments(old)[-1]] = node.literals[last]
 
 
+@lru_cache(8192)
+def _decoded(segment: str) -> str:
+    return unquote(segment, errors="strict")
+
+
 def _segments(path: str) -> list[str]:
     """The path's parts, percent-decoded; a trailing slash does not count."""
     segments = path.split("/")
     if "%" in path:
         try:
-            segments = [unquote(s, errors="strict") if "%" in s else s for s in segments]
+            segments = [_decoded(s) if "%" in s else s for s in segments]
         except UnicodeDecodeError:
             raise invalid_param("The path is not valid UTF-8") from None
     if not segments[-1] and len(segments) > 1:
