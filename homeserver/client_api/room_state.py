@@ -7,8 +7,6 @@ https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidst
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import orjson
-
 from homeserver.client_api.room_send import time_of
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import invalid_param, not_found
@@ -75,7 +73,7 @@ class RoomStatePage:
         guests=True,
         spec=f"{SPEC}get_matrixclientv3roomsroomidstateeventtypestatekey",
     )
-    async def get_state(self, caller: User, call: Call) -> dict[str, Any] | orjson.Fragment:
+    async def get_state(self, caller: User, call: Call) -> dict[str, Any] | bytes:
         wanted = call.query.get("format") or "content"
         if wanted not in ("content", "event"):
             raise invalid_param("format must be content or event")
@@ -85,5 +83,5 @@ class RoomStatePage:
         if found is None:
             raise not_found("The room has no such state")
         if wanted == "content":
-            return orjson.Fragment(found.content)
+            return found.content
         return (await self._renderer.client_events([found], caller, bundle=False))[0]
