@@ -87,13 +87,13 @@ class Walk:
         return value
 
     def _secret(self, name: str, given: dict[str, yaml.Node], key: str, line: int) -> Any:
-        text = self._value(str, None, given.get(name), key, line)
+        text = self._value(str | None, None, given.get(name), key, line)
         file = self._value(Path, "path", given.get(name + "_file"), key + "_file", line)
         if file is attrs.NOTHING or file is None:
             return text
         node = given.get(name + "_file")
         where = node.start_mark.line + 1 if node is not None else line
-        if text is not attrs.NOTHING:
+        if text is not attrs.NOTHING and text is not None:
             self.faults.append(f"{self.file}:{where}: {key}: given here and as {key}_file, expected one of them")
             return attrs.NOTHING
         try:
