@@ -17,6 +17,7 @@ from storage import account_data, device_lists, names, to_device
 from storage.account_data import Entry
 from storage.membership import BAN, INVITE, JOIN, KNOCK, LEAVE
 from storage.sync_reads import (
+    EventRow,
     Membership,
     changed_rooms,
     events,
@@ -227,9 +228,24 @@ def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) 
             name == "invite" and row is not None and row.event.sender in plan.ignored
         ):
             continue
-        state = orjson.Fragment(stripped.get(standing.room, b"[]"))
+        state = orjson.loads(stripped.get(standing.room, b"[]"))
+        if row is not None:
+            state = with_membership(state, row)
         found[room_id] = {f"{name}_state": {"events": state}}
     return found
+
+
+def with_membership(state: list[dict[str, Any]], row: EventRow) -> list[dict[str, Any]]:
+    """Stripped state with the membership event of the one it is for, which may be newer than what came with it."""
+    event = row.event
+    others = [one for one in state if (one.get("type"), one.get("state_key")) != (event.type, event.state_key)]
+    member = {
+        "type": event.type,
+        "state_key": event.state_key,
+        "sender": event.sender,
+        "content": orjson.Fragment(event.content),
+    }
+    return [*others, member]
 
 
 def is_wanted(chosen: EventFilter, event_type: str, sender: str) -> bool:
