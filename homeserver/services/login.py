@@ -14,7 +14,7 @@ from homeserver.services.credentials import Credentials, user_deactivated
 from homeserver.services.database import Database
 from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.sessions import Sessions
-from storage import accounts, cross_signing, device_removal, sign_in, tokens
+from storage import accounts, device_removal, sign_in, tokens
 from storage.accounts import Account
 from storage.sign_in import NewSession, NewTokens
 from storage.tokens import digest
@@ -115,10 +115,6 @@ class Login:
             raise user_deactivated()
         if account.locked:
             raise user_locked()
-        # "The given device ID must not be the same as a cross-signing key ID."
-        device_id = wanted.device_id
-        if device_id is not None and await self._database.point(cross_signing.is_public_key, account.usr, device_id):
-            raise MatrixError(400, "M_INVALID_PARAM", "device_id is the id of a cross-signing key")
         return await self.sign_in(account, wanted)
 
     async def sign_in(self, account: Account, wanted: SignIn) -> dict[str, object]:
