@@ -14,7 +14,7 @@ from homeserver.client_api.discovery import Capabilities, SupportContact, Versio
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
 from homeserver.client_api.setup import LocalCommands, Setup
-from homeserver.compose import accounts, e2e, rooms, spine, sync, userdata
+from homeserver.compose import accounts, e2e, push, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
 from homeserver.http.auth import Authenticate, ClientAuth
@@ -102,6 +102,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     userdata_area = userdata.build(base, accounts_area)
     spine_area = spine.build(base, accounts_area, userdata_area)
     rooms_area = rooms.build(base, accounts_area, userdata_area, spine_area)
+    push_area = push.build(base, spine_area)
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, userdata_area, e2e_area, spine_area)
     client = [
@@ -110,6 +111,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
         *spine_area.pages,
         *rooms_area.pages,
         *userdata_area.pages,
+        *push_area.pages,
         *e2e_area.pages,
         *sync_area.pages,
     ]
