@@ -20,6 +20,7 @@ from homeserver.client_api.room_upgrade import RoomUpgrade
 from homeserver.client_api.search import SearchPage
 from homeserver.client_api.threads import Threads
 from homeserver.client_api.user_directory import UserDirectoryPage
+from homeserver.compose import people
 from homeserver.compose.accounts import Accounts
 from homeserver.compose.base import Base
 from homeserver.compose.spine import Spine
@@ -70,6 +71,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     writer = MemberWriter(db, spine.locks, spine.sender, spine.state)
     personal = Personal(accounts.profiles, userdata.data, settings)
     membership = Membership(db, writer, JoinRules(db), personal, aliases)
+    people.follow(base, accounts, writer, membership)
     index = SearchIndex(db, base.runtime)
     base.lifecycle.on_stop(index.stop)
     delayed = DelayedEvents(db, base.runtime, deliverer(spine.sender, membership), access.is_joined, user_finder(db))
