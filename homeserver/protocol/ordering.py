@@ -51,6 +51,31 @@ def power_level_parent(event: Event, events: Mapping[str, Event]) -> str | None:
     return next((event_id for event_id in event.auth_event_ids if events[event_id].key == POWER_LEVELS), None)
 
 
+def require_power_levels(event_ids: Iterable[str], events: Mapping[str, Event]) -> None:
+    """Raise MissingEvents for the power level events below these that are not there, so far as they can be named."""
+    missing: set[str] = set()
+    seen: set[str] = set()
+    pending = list(event_ids)
+    while pending:
+        event_id = pending.pop()
+        if event_id in seen:
+            continue
+        seen.add(event_id)
+        event = events.get(event_id)
+        if event is None:
+            missing.add(event_id)
+            continue
+        try:
+            parent = power_level_parent(event, events)
+        except MissingEvents as error:
+            missing |= error.ids
+            continue
+        if parent is not None:
+            pending.append(parent)
+    if missing:
+        raise MissingEvents(frozenset(missing))
+
+
 def mainline_of(power_levels: str | None, events: Mapping[str, Event]) -> list[str]:
     """A power level event, the one it cites, and so on to the first; raises MissingEvents."""
     mainline: list[str] = []

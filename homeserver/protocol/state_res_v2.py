@@ -11,7 +11,7 @@ from homeserver.protocol.auth_selection import CREATE, POWER_LEVELS, deciding_ke
 from homeserver.protocol.conflicts import StateIds, auth_difference, conflicted_subgraph, split
 from homeserver.protocol.errors import MissingEvents, Rejected
 from homeserver.protocol.events import Event, StateKey
-from homeserver.protocol.ordering import mainline_order, reverse_topological_power_order
+from homeserver.protocol.ordering import mainline_order, require_power_levels, reverse_topological_power_order
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.room_versions import RoomVersion, StateResolution
 
@@ -74,6 +74,9 @@ class _Resolution:
         # enlarge X by adding the events in the auth chain of P which also belong to the full conflicted set. Sort X
         # into a list using the reverse topological power ordering."
         first = self._power_events_and_auth()
+        rest = self._full - first
+        if rest:
+            self._require_mainline()
         first_order = reverse_topological_power_order(first, self._events, self._sender_level)
         # "2. Apply the iterative auth checks algorithm, starting from the unconflicted state map [v12: from an empty
         # state map], to the list of events from the previous step to get a partially resolved state."
@@ -81,11 +84,12 @@ class _Resolution:
         self._apply(first_order, resolved)
         # "3. Take all remaining events that weren't picked in step 1 and order them by the mainline ordering based on
         # the power level in the partially resolved state obtained in step 2."
-        power_levels = self._current(POWER_LEVELS, resolved)
-        rest = mainline_order(self._full - first, power_levels, self._events)
-        # "4. Apply the iterative auth checks algorithm on the partial resolved state and the list of events from the
-        # previous step."
-        self._apply(rest, resolved)
+        if rest:
+            power_levels = self._current(POWER_LEVELS, resolved)
+            rest_order = mainline_order(rest, power_levels, self._events)
+            # "4. Apply the iterative auth checks algorithm on the partial resolved state and the list of events from
+            # the previous step."
+            self._apply(rest_order, resolved)
         # "5. Update the result by replacing any event with the event with the same key from the unconflicted state map,
         # if such an event exists, to get the final resolved state."
         return {key: event_id for key, event_id in resolved.items() if self._unconflicted.get(key) is None}
@@ -108,6 +112,11 @@ class _Resolution:
             missing.add(power_levels)
         if missing:
             raise MissingEvents(frozenset(missing))
+
+    def _require_mainline(self) -> None:
+        """Ask for the ancestry of the power levels before any check is made, so that asking again costs little."""
+        current = None if self._empty_start else self._unconflicted.get(POWER_LEVELS)
+        require_power_levels(self._full if current is None else self._full | {current}, self._events)
 
     def _power_events_and_auth(self) -> set[str]:
         found = {event_id for event_id in self._full if is_power_event(self._events[event_id])}
