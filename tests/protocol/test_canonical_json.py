@@ -157,6 +157,16 @@ class Decoding(SynchronousTestCase):
         for text in ('{"a":"x:-0,","b":"[-0]"}', '{"$a-0b":"-0"}'):
             self.assertEqual(canonical_json.decode(text.encode(), strict=True), json.loads(text))
 
+    def test_nesting_that_only_one_parser_reads_is_refused(self) -> None:
+        for number, errcode in ((b"12345678901234567890", "M_NOT_JSON"), (b"-0", "M_BAD_JSON")):
+            text = b"[" * 1020 + number + b"]" * 1020
+            strict = errcode == "M_BAD_JSON"
+            self.assertEqual(self.assertRaises(MatrixError, canonical_json.decode, text, strict).errcode, errcode)
+
+    def test_what_json_cannot_say_is_not_strict(self) -> None:
+        for value in (object(), b"x", (1,), {1}):
+            self.assertFalse(canonical_json.is_strict([value]))
+
     def test_is_strict_answers_without_an_error(self) -> None:
         self.assertTrue(canonical_json.is_strict({"a": [1, "b", None, True]}))
         self.assertFalse(canonical_json.is_strict({"a": [1.0]}))

@@ -13,7 +13,12 @@ from homeserver.protocol.auth_rules import authorize
 from homeserver.protocol.conflicts import auth_chain, auth_difference, conflicted_subgraph, split
 from homeserver.protocol.errors import MissingEvents, Rejected
 from homeserver.protocol.events import Event
-from homeserver.protocol.ordering import mainline_of, mainline_order, reverse_topological_power_order
+from homeserver.protocol.ordering import (
+    mainline_of,
+    mainline_order,
+    require_power_levels,
+    reverse_topological_power_order,
+)
 from homeserver.protocol.room_versions import ROOM_VERSIONS, V11, V12, RoomVersion
 from homeserver.protocol.state_res_v2 import resolve_conflicts
 from tests.protocol.dag import ALICE, BOB, CAROL, DAVE, Room, State, ids
@@ -211,6 +216,42 @@ class Conflicts(SynchronousTestCase):
         self.assertEqual(error.ids, {event.event_id for event in state.values()})
         error = self.assertRaises(MissingEvents, mainline_of, "$x", {})
         self.assertEqual(error.ids, {"$x"})
+
+    def test_the_ancestry_of_power_levels_is_asked_for_event_by_event(self) -> None:
+        room = Room(V11)
+        state = room.open(members=[BOB])
+        levels = state[LEVELS]
+        topic = room.event("m.room.topic", {}, ALICE, "", state)
+        known = {topic.event_id: topic}
+        for ask in (require_power_levels, mainline_order_of):
+            error = self.assertRaises(MissingEvents, ask, [topic.event_id], known)
+            self.assertEqual(error.ids, set(topic.auth_event_ids))
+        known |= {event_id: room.events[event_id] for event_id in topic.auth_event_ids}
+        error = self.assertRaises(MissingEvents, require_power_levels, [topic.event_id, "$x"], {**known, "$y": topic})
+        self.assertEqual(error.ids, {"$x"})
+        require_power_levels([levels.event_id], known)
+        self.assertEqual(mainline_order_of([topic.event_id], known), [topic.event_id])
+
+    def test_the_levels_of_a_sender_that_cannot_be_read_count_as_none(self) -> None:
+        version = ROOM_VERSIONS["9"]
+        room = Room(version)
+        state = room.open()
+        room.put(state, "m.room.power_levels", {"users": {ALICE: "x"}})
+        sides = [dict(state), dict(state)]
+        for side, rule in zip(sides, ("public", "invite"), strict=True):
+            room.put(side, "m.room.join_rules", {"join_rule": rule})
+        settled = state_res.resolve(version, [ids(side) for side in sides], room.events)
+        self.assertNotIn(("m.room.join_rules", ""), settled)
+
+    def test_an_event_that_is_no_state_is_never_part_of_the_result(self) -> None:
+        room = Room(V11)
+        state = room.open()
+        message = room.event("m.room.message", {}, state=state)
+        self.assertEqual(resolve_conflicts(V11, ids(state), {message.event_id}, room.events), {})
+
+
+def mainline_order_of(event_ids: list[str], events: Mapping[str, Event]) -> list[str]:
+    return mainline_order(event_ids, None, events)
 
 
 def naive_chain(event_id: str, events: Mapping[str, Event]) -> set[str]:
