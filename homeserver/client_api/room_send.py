@@ -4,23 +4,32 @@
 https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import bad_json, invalid_param, missing_param
 from homeserver.protocol.events import Draft
 from homeserver.protocol.ids import parse_room_id
 from homeserver.services.callers import require_not_suspended
+from homeserver.services.delayed import Scheduled
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.transactions import scope_of
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#"
 REDACTION = "m.room.redaction"
+DELAY = "org.matrix.msc4140.delay"
+
+
+class Delays(Protocol):
+    """Who sends events later (`services.delayed`)."""
+
+    async def schedule(self, user: User, wanted: Scheduled, scope: tuple[str, str] | None) -> str: ...
 
 
 class RoomSend:
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, delays: Delays) -> None:
         self._sender = sender
+        self._delays = delays
 
     @endpoint(
         "PUT",
@@ -33,6 +42,10 @@ class RoomSend:
         params = call.params
         room_id, event_type = params["roomId"], params["eventType"]
         parse_room_id(room_id)
+        delay = delay_of(call)
+        if delay is not None:
+            later = Scheduled(room_id, event_type, None, body, delay)
+            return {"delay_id": await self._delays.schedule(caller, later, (call.path, params["txnId"]))}
         if event_type == REDACTION:
             draft = self._redaction(caller, body, body.get("redacts"), call)
         else:
@@ -68,6 +81,13 @@ class RoomSend:
             raise invalid_param("redacts must be the id of an event")
         content = {key: value for key, value in body.items() if key != "redacts"}
         return Draft(REDACTION, content, caller.user_id, None, target, time_of(caller, call))
+
+
+def delay_of(call: Call) -> int | None:
+    """After how many milliseconds the event is to be sent (MSC4140); None: now."""
+    if not call.raw_query or call.query.get(DELAY) is None:
+        return None
+    return call.query.int(DELAY, 0)
 
 
 def time_of(caller: User, call: Call) -> int | None:

@@ -7,12 +7,13 @@ https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidst
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from homeserver.client_api.room_send import time_of
+from homeserver.client_api.room_send import Delays, delay_of, time_of
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import invalid_param, not_found
 from homeserver.protocol.events import Draft
 from homeserver.protocol.ids import parse_room_id
 from homeserver.services.callers import require_not_suspended
+from homeserver.services.delayed import Scheduled
 from homeserver.services.rooms.read import RoomAccess
 from homeserver.services.rooms.render import Renderer
 from homeserver.services.rooms.send import Sender
@@ -38,8 +39,15 @@ class AliasState(Protocol):
 
 class RoomStatePage:
     def __init__(
-        self, sender: Sender, access: RoomAccess, renderer: Renderer, members: MemberState, aliases: AliasState
+        self,
+        sender: Sender,
+        access: RoomAccess,
+        renderer: Renderer,
+        members: MemberState,
+        aliases: AliasState,
+        delays: Delays,
     ) -> None:
+        self._delays = delays
         self._sender = sender
         self._access = access
         self._renderer = renderer
@@ -58,6 +66,10 @@ class RoomStatePage:
         room_id, event_type = parse_room_id(call.params["roomId"]), call.params["eventType"]
         state_key = call.params.get("stateKey", "")
         require_not_suspended(caller)
+        delay = delay_of(call)
+        if delay is not None:
+            later = Scheduled(room_id, event_type, state_key, body, delay)
+            return {"delay_id": await self._delays.schedule(caller, later, None)}
         if event_type == MEMBER:
             return {"event_id": await self._members.put_state(caller, room_id, state_key, body)}
         if event_type == CANONICAL_ALIAS and state_key == "":

@@ -14,6 +14,7 @@ from homeserver.client_api.membership import RoomMembership
 from homeserver.client_api.mutual_rooms import MutualRooms
 from homeserver.client_api.relations import Relations
 from homeserver.client_api.room_read import RoomRead
+from homeserver.client_api.room_send import RoomSend
 from homeserver.client_api.room_state import RoomStatePage
 from homeserver.client_api.room_summary import RoomSummary
 from homeserver.client_api.room_upgrade import RoomUpgrade
@@ -83,7 +84,8 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         RoomMembership(membership, knocking, third_party),
         MutualRooms(membership),
         RoomAliases(aliases),
-        RoomStatePage(spine.sender, access, spine.renderer, membership, aliases),
+        RoomSend(spine.sender, delayed),
+        RoomStatePage(spine.sender, access, spine.renderer, membership, aliases, delayed),
         RoomRead(History(db, access, spine.renderer), Context(db, access, spine.renderer)),
         *relation_pages(db, access, spine),
         *outside_pages(base, aliases),
@@ -119,7 +121,8 @@ def deliverer(sender: Sender, membership: Membership) -> Deliver:
     ) -> str:
         if type == MEMBER and state_key is not None:
             return await membership.put_state(user, room_id, state_key, content)
-        draft = Draft(type, content, user.user_id, state_key)
+        redacts = content.get("redacts") if type == "m.room.redaction" else None
+        draft = Draft(type, content, user.user_id, state_key, redacts if isinstance(redacts, str) else None)
         return await sender.send(user, room_id, draft, scope=scope_of(user, f"delayed\n{room_id}", unique))
 
     return deliver

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The write path of rooms: locks, snapshots, transaction ids, sending, state, creation, rendering.
 
-`client_api.room_state` is shown by the rooms area, which has the memberships and aliases it asks.
+`client_api.room_send` and `client_api.room_state` are shown by the rooms area, which has the memberships, aliases and
+delayed events that they ask.
 """
 
 import attrs
 
 from homeserver.client_api.room_create import RoomCreatePage
-from homeserver.client_api.room_send import RoomSend
 from homeserver.compose.accounts import Accounts
 from homeserver.compose.base import Base
 from homeserver.compose.userdata import UserData
@@ -64,7 +64,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
         renderer=Renderer(db, transactions, runtime.now_ms),
         creation=creation,
         requests=requests,
-        pages=(RoomSend(sender), RoomCreatePage(requests)),
+        pages=(RoomCreatePage(requests),),
     )
 
 
