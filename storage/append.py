@@ -65,6 +65,10 @@ class Item:
     redacting: Redacting | None = None
     settles: bool = False
     """Others may have related to it before it came."""
+    reveals: Sequence[int] = ()
+    """Redactions of this event that came before it and were hidden till now."""
+    existing: int | None = None
+    """The number of an outlier that gets its place in the room now."""
     txn: tuple[int, bytes] | None = None
     exceptions: Sequence[tuple[int, int, int]] = ()
 
@@ -113,32 +117,37 @@ class Appended:
 
 def append(txn: Txn, plan: Append) -> Appended:
     """Stores what the plan says. Raises `Duplicate` when a transaction id or an event id is there already."""
-    nids = [txn.position() for _ in plan.items]
+    positions = [txn.position() for _ in plan.items]
+    nids = [at if item.existing is None else item.existing for item, at in zip(plan.items, positions, strict=True)]
     for item, nid in zip(plan.items, nids, strict=True):
         if item.txn is not None:  # first, so that a resent request fails before anything is written
             txns.record(txn, item.txn[0], item.txn[1], nid, plan.now_s)
     room = plan.room if isinstance(plan.room, int) else rooms.create(txn, *plan.room)
     tree = StateTree(txn, room, plan.next_row)
-    current, last = plan.state, 0
+    current, last, head = plan.state, 0, 0
     before: int = plan.state
     roots: list[int | None] = []
     changed: dict[int, int | None] = {}
-    for item, nid in zip(plan.items, nids, strict=True):
+    for item, nid, at in zip(plan.items, nids, positions, strict=True):
         root = _root_before(txn, tree, item, before, nids)
-        ord_ = nid << events.ORD_SHIFT if item.place == LIVE else item.place
+        ord_ = at << events.ORD_SHIFT if item.place == LIVE else item.place
         assert not isinstance(ord_, str)
-        events.insert(txn, room, item.new, nid, ord_, root if item.state_known else None, nids)
+        known = root if item.state_known else None
+        if item.existing is None:
+            events.insert(txn, room, item.new, nid, ord_, known, nids)
+        else:
+            events.promote(txn, nid, ord_, known, item.new.thread, item.new.flags)
         after = _root_after(txn, tree, item, root, nid)
         roots.append(after if item.state_known else None)
         if item.place == LIVE:
-            before, last = after, nid
-            txn.announce(Change(nid, "event", room))
+            before, last, head = after, at, nid
+            txn.announce(Change(at, "event", room))
         if item.visible:
             visible = _numbered(txn, item.visible, nids)
-            state.log(txn, room, nid, visible)
+            state.log(txn, room, at, visible)
             changed.update(visible)
             current = after if item.becomes_current else tree.update(current, visible)
-            _members(txn, plan, room, nid, item, nids)
+            _members(txn, plan, room, at, item, nids)
         _consequences(txn, room, item, nid, ord_, nids)
     if changed:
         state.set_current(txn, room, changed)
@@ -146,7 +155,7 @@ def append(txn: Txn, plan: Append) -> Appended:
         _member_row(txn, plan, room, row, nids)
     heads = tuple(plan.kept_heads)
     if plan.advances and last:
-        heads = (*heads, Head(last, before))
+        heads = (*heads, Head(head, before))
     _store_room(txn, plan, room, tree, last, current, heads)
     return Appended(room, nids, roots, current, tree.next_row, heads)
 
@@ -220,6 +229,8 @@ def _consequences(txn: Txn, room: int, item: Item, nid: int, ord_: int | None, n
             relations.add(txn, parent, relating.kind, nid)
     if redacting is not None:
         redact(txn, room, redacting)
+    for redaction in item.reveals:
+        events.set_flags(txn, redaction, remove=events.HIDDEN)
     if item.settles:
         relations.settle(txn, item.new.raw_id, nid)
     if item.exceptions and ord_ is not None:

@@ -169,6 +169,13 @@ def insert(
     )
 
 
+def promote(txn: Txn, nid: int, ord_: int | None, state: int | None, thread: int | None, flags: int) -> None:
+    """Gives an outlier its place in the room; it keeps its number."""
+    txn.put(
+        "UPDATE event SET ord = ?, state = ?, thread = ?, flags = ? WHERE nid = ?", (ord_, state, thread, flags, nid)
+    )
+
+
 def replace_with_redacted(txn: Txn, nid: int, pdu: bytes, span: tuple[int, int]) -> None:
     """Overwrites an event with its redacted form; it no longer notifies."""
     content, envelope, c0 = split(pdu, span)
