@@ -44,9 +44,7 @@ class StateConfig:
     @property
     def all_members(self) -> bool:
         """Whether every member of a room is wanted."""
-        return not self.lazy and any(
-            pattern.key is None and pattern.type in (None, MEMBER) for pattern in self.include
-        )
+        return not self.lazy and any(pattern.key is None and pattern.type in (None, MEMBER) for pattern in self.include)
 
     def exact_keys(self, me: str) -> list[tuple[str, str]] | None:
         """The (type, key) pairs wanted where all are named outright, else None."""
