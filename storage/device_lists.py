@@ -13,7 +13,12 @@ EVERYBODY = 0
 JOINED = 1
 #: How many joins and leaves on the whole server are looked through for those that concern one user.
 FEW = 2_000
+#: So many users are looked up at once.
 CHUNK = 5_000
+#: Up to this many users are looked up one by one.
+FEW_USERS = 100
+#: A user in this many rooms is in many.
+MANY_ROOMS = 200
 
 
 @attrs.frozen(slots=True)
@@ -66,7 +71,12 @@ def changed(txn: Txn, usr: int, since: int, upto: int, few: int = FEW) -> tuple[
     candidates = (updated | moved) - {usr}
     if not candidates:
         return sorted(own), []
-    history.add_present(_shared_now(txn, usr, candidates))
+    settled = history.settled(candidates)
+    if len(settled) <= FEW_USERS:
+        history.add_present(_one_shared_now(txn, usr, settled))
+        history.add_present(_shared_now(txn, usr, candidates - settled))
+    else:
+        history.add_present(_shared_now(txn, usr, candidates))
     began, ended = set(own), set()
     for other in candidates:
         before, after = history.shares(other, since), history.shares(other, upto)
@@ -99,6 +109,10 @@ class _History:
         for other, room in members:
             self._present.add((other, room))
             self._rooms.setdefault(other, set()).add(room)
+
+    def settled(self, others: set[int]) -> set[int]:
+        """Those of `others` who share now what they shared all the time: one room tells as much as all of them."""
+        return set() if self.own_rooms() else {other for other in others if other not in self._rooms}
 
     def movers(self, since: int, upto: int) -> set[int]:
         """Everybody who may share a room at one of the two positions and not at the other."""
@@ -178,11 +192,33 @@ def _join_changes_in_joined_rooms(txn: Txn, usr: int, since: int, few: int) -> l
 def _shared_now(txn: Txn, usr: int, others: Collection[int]) -> Iterable[tuple[int, int]]:
     """(user, room) for each of `others` in each room to which both are joined now."""
     ordered = sorted(others)
+    tables = _from_fewer_rooms(txn, usr) if ordered else ""
     for start in range(0, len(ordered), CHUNK):
         condition, params = txn.any("o.usr", ordered[start : start + CHUNK])
         rows = txn.all(
-            "SELECT o.usr, o.room FROM membership o JOIN membership m ON m.room = o.room"
-            f" WHERE {condition} AND o.kind = ? AND m.usr = ? AND m.kind = ?",
+            f"SELECT o.usr, o.room FROM {tables}"
+            f" WHERE m.room = o.room AND {condition} AND o.kind = ? AND m.usr = ? AND m.kind = ?",
             (*params, JOINED, usr, JOINED),
         )
         yield from ((row[0], row[1]) for row in rows)
+
+
+def _one_shared_now(txn: Txn, usr: int, others: Collection[int]) -> Iterable[tuple[int, int]]:
+    """(user, room) for each of `others` in one of the rooms to which both are joined now."""
+    tables = _from_fewer_rooms(txn, usr) if others else ""
+    for other in others:
+        row = txn.one(
+            f"SELECT o.room FROM {tables}"
+            " WHERE m.room = o.room AND o.usr = ? AND o.kind = ? AND m.usr = ? AND m.kind = ? LIMIT 1",
+            (other, JOINED, usr, JOINED),
+        )
+        if row is not None:
+            yield other, row[0]
+
+
+def _from_fewer_rooms(txn: Txn, usr: int) -> str:
+    """How to join the user's memberships (m) with others' (o), who may be in thousands of rooms that do not matter."""
+    mine = txn.all("SELECT room FROM membership WHERE usr = ? AND kind = ? LIMIT ?", (usr, JOINED, MANY_ROOMS))
+    if len(mine) < MANY_ROOMS:
+        return "membership m CROSS JOIN membership o"
+    return "membership o CROSS JOIN membership m"

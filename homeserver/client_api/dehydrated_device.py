@@ -5,8 +5,7 @@ from typing import Any
 
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import bad_json
-from homeserver.services.dehydrated import Dehydrated
-from storage.to_device import BATCH
+from homeserver.services.dehydrated import LARGEST_BATCH, Dehydrated
 
 SPEC = "https://github.com/matrix-org/matrix-spec-proposals/pull/3814"
 PATH = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
@@ -30,7 +29,7 @@ class DehydratedDevicePage:
 
     @endpoint("GET", f"{PATH}/{{deviceId}}/events", spec=SPEC)
     async def events(self, caller: User, call: Call) -> dict[str, Any]:
-        limit = call.query.int("limit", BATCH, least=1, most=BATCH)
+        limit = call.query.int("limit", LARGEST_BATCH, least=1, most=LARGEST_BATCH)
         next_batch = call.query.get("next_batch") or call.query.get("from")
         return await self._dehydrated.events(caller.usr, call.params["deviceId"], next_batch, limit)
 
@@ -39,4 +38,4 @@ class DehydratedDevicePage:
         next_batch = body.get("next_batch")
         if not isinstance(next_batch, str | None):
             raise bad_json("next_batch must be a string")
-        return await self._dehydrated.events(caller.usr, call.params["deviceId"], next_batch, BATCH)
+        return await self._dehydrated.events(caller.usr, call.params["deviceId"], next_batch, LARGEST_BATCH)

@@ -20,6 +20,9 @@ from storage import dehydrated_devices, device_removal, devices, to_device
 from storage.dehydrated_devices import DehydratedDevice
 from storage.txn import Txn
 
+#: How many messages one answer has.
+LARGEST_BATCH = to_device.BATCH
+
 
 class Dehydrated:
     """One dehydrated device for each user, replaced as a whole."""
