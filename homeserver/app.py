@@ -14,6 +14,7 @@ from homeserver.client_api.discovery import Capabilities, SupportContact, Versio
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
 from homeserver.client_api.setup import LocalCommands, Setup
+from homeserver.client_api.thirdparty import ThirdParty
 from homeserver.compose import accounts, e2e, push, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
@@ -163,6 +164,7 @@ def discovery_pages(config: Config) -> list[object]:
         Versions(),
         WellKnown(config.base_url, None, support),
         Capabilities(config.rooms.default_version, versions, capabilities),
+        ThirdParty(),
     ]
 
 

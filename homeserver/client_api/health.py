@@ -14,14 +14,14 @@ class Health:
     def __init__(self, unready: Callable[[], str | None]) -> None:
         self._unready = unready
 
-    @endpoint("GET", "/health", also=["/health/ready"])
+    @endpoint("GET", "/health", also=["/health/ready"], limit=None)
     async def ready(self, caller: Anyone) -> Answer:
         reason = self._unready()
         if reason is not None:
             return Answer(503, {"status": "unready", "reason": reason})
         return Answer(200, {"status": "ready"})
 
-    @endpoint("GET", "/health/live")
+    @endpoint("GET", "/health/live", limit=None)
     async def live(self, caller: Anyone) -> Answer:
         return Answer(200, {"status": "live"})
 
@@ -32,6 +32,6 @@ class MetricsPage:
     def __init__(self, text: Callable[[], bytes]) -> None:
         self._text = text
 
-    @endpoint("GET", "/metrics")
+    @endpoint("GET", "/metrics", limit=None)
     async def metrics(self, caller: Anyone) -> Answer:
         return Answer(200, self._text(), {"Content-Type": PROMETHEUS})

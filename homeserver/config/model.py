@@ -177,14 +177,18 @@ class RateLimits:
     """How often one user, or one address for callers without an account, may call."""
 
     enabled: bool = option("Refuse calls over the limits", default=True)
-    default: Rate = option("What has no limit of its own", default=Rate(50.0, 200))
+    default: Rate = option("What has no limit of its own", default=Rate(100.0, 500))
     message: Rate = option("Sending events", default=Rate(10.0, 100))
     registration: Rate = option("Making accounts, by address", default=Rate(0.2, 10))
     login: Rate = option("Signing in, by address", default=Rate(0.3, 10))
     login_failures: Rate = option("Wrong passwords, by account", default=Rate(0.1, 10))
     joins: Rate = option("Joining rooms", default=Rate(1.0, 30))
     invites: Rate = option("Inviting", default=Rate(1.0, 50))
+    membership: Rate = option("Leaving, kicking, banning", default=Rate(2.0, 50))
     rooms: Rate = option("Creating rooms", default=Rate(1.0, 30))
+    room_read: Rate = option("Reading history, members, relations", default=Rate(20.0, 200))
+    directory: Rate = option("Reading the room directory", default=Rate(5.0, 50))
+    delayed_events: Rate = option("Managing delayed events", default=Rate(2.0, 20))
     keys: Rate = option("Uploading and claiming keys", default=Rate(20.0, 200))
     media: Rate = option("Uploading files", default=Rate(2.0, 50))
     search: Rate = option("Searching", default=Rate(2.0, 30))
@@ -217,6 +221,7 @@ class Media:
     dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
     max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
     max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+    url_previews: bool = option("Fetch pages that users link to, to show what they are about", default=True)
     open_downloads: bool = option(
         "Serve what is uploaded from now on without authentication, too, as servers did before Matrix 1.11",
         default=False,

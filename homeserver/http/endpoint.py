@@ -115,7 +115,7 @@ def endpoint(
     path: str,
     *,
     also: Sequence[str] = (),
-    limit: str | None = None,
+    limit: str | None = "default",
     guests: bool = False,
     optional_body: bool = False,
     waits: bool = False,
@@ -124,7 +124,7 @@ def endpoint(
 ) -> Callable[[F], F]:
     """Declare one endpoint; may be repeated over one function.
 
-    `also` are further paths, `limit` the bucket of `rate_limits` it draws from, `guests` lets guest accounts in,
+    `also` are further paths, `limit` the bucket of `rate_limits` it draws from (None: never refused), `guests` lets guest accounts in,
     `optional_body` takes an empty body for `{}`, `waits` cancels the call when the client hangs up (long polls only:
     a call that writes must not be cancelled), `locked` lets locked accounts in.
     """
