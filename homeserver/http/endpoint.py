@@ -124,9 +124,9 @@ def endpoint(
 ) -> Callable[[F], F]:
     """Declare one endpoint; may be repeated over one function.
 
-    `also` are further paths, `limit` the bucket of `rate_limits` it draws from (None: never refused), `guests` lets guest accounts in,
-    `optional_body` takes an empty body for `{}`, `waits` cancels the call when the client hangs up (long polls only:
-    a call that writes must not be cancelled), `locked` lets locked accounts in.
+    `also` are further paths, `limit` the bucket of `rate_limits` it draws from (None: never refused), `guests` lets
+    guest accounts in, `optional_body` takes an empty body for `{}`, `waits` cancels the call when the client hangs up
+    (long polls only: a call that writes must not be cancelled), `locked` lets locked accounts in.
     """
 
     def declare(function: F) -> F:

@@ -114,7 +114,7 @@ class Requests(SynchronousTestCase):
         self.now = 0.0
         self.page = Page()
         self.stats = Stats()
-        limits = Limits({"default": Rate()})
+        limits = Limits({"default": Rate(1000.0, 10_000), "few": Rate()})
         kinds = ClientAuth(Sessions()).kinds
         self.dispatcher = Dispatcher(Router([self.page]), kinds, limits, self.stats, lambda: self.now, max_upload=99)
 
