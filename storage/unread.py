@@ -123,26 +123,26 @@ def floors(txn: Txn, usr: int, rooms: Sequence[int]) -> dict[int, Floors]:
     """Up to where the user has read each of the rooms that the user is joined to."""
     if not rooms:
         return {}
-    condition, params = txn.any("room", rooms)
-    base = {
-        room: since << 20
-        for room, since in txn.all(
-            f"SELECT room, since FROM membership WHERE usr = ? AND kind = ? AND {condition}",  # noqa: S608
-            [usr, JOINED, *params],
-        )
-    }
+    condition, params = _among(txn, "m.room", rooms)
+    base: dict[int, int] = {}
     threads: dict[int, dict[int, int]] = {}
-    for room, thread, ord_ in txn.all(
-        f"SELECT room, thread, max(ord) FROM receipt WHERE {condition} AND usr = ? GROUP BY room, thread",  # noqa: S608
-        [*params, usr],
+    for room, since, thread, ord_ in txn.all(
+        "SELECT m.room, m.since, r.thread, r.ord FROM membership m"  # noqa: S608
+        f" LEFT JOIN receipt r ON r.room = m.room AND r.usr = m.usr WHERE m.usr = ? AND m.kind = 1 AND {condition}",
+        [usr, *params],
     ):
-        if room not in base:
-            continue
+        floor = base.get(room, since << 20)
         if thread == UNTHREADED:
-            base[room] = max(base[room], ord_)
-        else:
-            threads.setdefault(room, {})[thread] = ord_
+            floor = max(floor, ord_)
+        elif thread is not None:
+            known = threads.setdefault(room, {})
+            known[thread] = max(ord_, known.get(thread, 0))
+        base[room] = floor
     return {room: Floors(floor, threads.get(room, {})) for room, floor in base.items()}
+
+
+def _among(txn: Txn, column: str, values: Sequence[int]) -> tuple[str, list[object]]:
+    return (f"{column} = ?", [values[0]]) if len(values) == 1 else txn.any(column, values)
 
 
 def counts(txn: Txn, usr: int, rooms: Sequence[int], upto: int) -> dict[int, Counts]:
@@ -223,53 +223,73 @@ def _numbered(txn: Txn, versions: list[tuple[int, Classes]]) -> list[tuple[int, 
 
 
 def _count(txn: Txn, usr: int, stretches: Sequence[Stretch], tally: _Tally) -> None:
-    """Add the events that notify, in one query for the main timelines and one for the threads."""
-    kinds = {index: stretch for index, stretch in enumerate(stretches)}
-    main = [
-        (index, s.room, max(s.after, tally.floors[s.room].main), s.upto)
-        for index, s in kinds.items()
-        if s.upto > tally.floors[s.room].main
-    ]
-    for index, notifications, highlights in txn.all(*_ranges(main, "e.thread IS NULL", "", usr)) if main else ():
-        _add(tally, kinds[index], MAIN, notifications, highlights)
-    ranges = [(index, s.room, s.after, s.upto) for index, s in kinds.items()]
-    for index, thread, notifications, highlights in txn.all(*_ranges(ranges, "e.thread IS NOT NULL", "e.thread", usr)):
-        if thread not in tally.floors[kinds[index].room].ahead:
-            _add(tally, kinds[index], thread, notifications, highlights)
+    """Add the events that notify. Where the user reads thread by thread, main timeline and threads are asked apart."""
+    plain = [(i, s.room, s.after, s.upto) for i, s in enumerate(stretches) if not tally.floors[s.room].threads]
+    for index, thread, *pair in _grouped(txn, plain, "e.flags & 1 = 1", usr):
+        _add(tally, stretches[index], thread or MAIN, pair)
+    if len(plain) == len(stretches):
+        return
+    ranges = [(i, s.room, s.after, s.upto) for i, s in enumerate(stretches) if tally.floors[s.room].threads]
+    main = [(i, room, max(after, tally.floors[room].main), upto) for i, room, after, upto in ranges]
+    for index, _, *pair in _grouped(txn, main, "e.flags & 1 = 1 AND e.thread IS NULL", usr):
+        _add(tally, stretches[index], MAIN, pair)
+    for index, thread, *pair in _grouped(txn, ranges, "e.flags & 1 = 1 AND e.thread IS NOT NULL", usr):
+        if thread not in tally.floors[stretches[index].room].ahead:
+            _add(tally, stretches[index], thread or MAIN, pair)
     for index, room, after, upto in ranges:
         for thread, floor in tally.floors[room].ahead.items():
-            if upto > floor:
-                sql, params = _ranges([(index, room, max(after, floor), upto)], "e.thread IS NOT NULL", "", usr)
-                for _, notifications, highlights in txn.all(
-                    sql.replace(" GROUP BY", " AND e.thread = ? GROUP BY"), [*params, thread]
-                ):
-                    _add(tally, kinds[index], thread, notifications, highlights)
+            one = [(index, room, max(after, floor), upto)]
+            condition = f"e.flags & 1 = 1 AND e.thread IS NOT NULL AND e.thread = {thread:d}"
+            for _, _, *pair in _grouped(txn, one, condition, usr):
+                _add(tally, stretches[index], thread or MAIN, pair)
 
 
-def _add(tally: _Tally, stretch: Stretch, thread: int, notifications: int, highlights: int) -> None:
+def _add(tally: _Tally, stretch: Stretch, thread: int, pair: Sequence[int]) -> None:
+    notifications, highlights = pair
     tally.add(stretch.room, thread, highlights if stretch.kind == MENTIONS else notifications, highlights)
 
 
-def _ranges(
-    ranges: Sequence[tuple[int, int, int, int]], condition: str, column: str, usr: int
-) -> tuple[str, list[object]]:
-    """Count what notifies in ranges (index, room, after, upto]; the inner conditions name the partial indexes."""
-    extra = f", {column}" if column else ""
+def _grouped(
+    txn: Txn, ranges: Sequence[tuple[int, int, int, int]], condition: str, usr: int
+) -> list[tuple[int, int | None, int, int]]:
+    """Count what notifies in ranges (index, room, after, upto], by thread; the condition names a partial index."""
+    ranges = [one for one in ranges if one[3] > one[2]]
+    if not ranges:
+        return []
+    if txn.dialect == "sqlite":
+        return [row for one in ranges for row in _one_range(txn, one, condition, usr)]
     values = ", ".join(["(?, ?, ?, ?)"] * len(ranges))
     sql = (
         f"WITH f (i, room, low, high) AS (VALUES {values})"  # noqa: S608
-        f" SELECT f.i{extra}, count(*), sum(CASE WHEN e.flags & 2 = 2 THEN 1 ELSE 0 END)"
+        " SELECT f.i, e.thread, count(*), sum(CASE WHEN e.flags & 2 = 2 THEN 1 ELSE 0 END)"
         " FROM f CROSS JOIN event e WHERE e.room = f.room AND e.ord > f.low AND e.ord <= f.high"
-        f" AND e.flags & 1 = 1 AND e.sender <> ? AND {condition} GROUP BY f.i{extra}"
+        f" AND e.sender <> ? AND {condition} GROUP BY f.i, e.thread"
     )
-    return sql, [*(value for row in ranges for value in row), usr]
+    rows = txn.all(sql, [*(value for one in ranges for value in one), usr])
+    return [(index, thread, n, h) for index, thread, n, h in rows]
+
+
+def _one_range(
+    txn: Txn, one: tuple[int, int, int, int], condition: str, usr: int
+) -> list[tuple[int, int | None, int, int]]:
+    """The same for one range. Grouping costs more than counting, so it is left to ranges that have threads."""
+    index, room, low, high = one
+    where = f"FROM event e WHERE e.room = ? AND e.ord > ? AND e.ord <= ? AND e.sender <> ? AND {condition}"
+    params = (room, low, high, usr)
+    sums = "count(*), sum(CASE WHEN e.flags & 2 = 2 THEN 1 ELSE 0 END)"
+    row = txn.one(f"SELECT {sums}, count(e.thread) {where}", params)
+    if row is None or row[0] == 0:
+        return []
+    if row[2] == 0:
+        return [(index, None, row[0], row[1])]
+    return [(index, *found) for found in txn.all(f"SELECT e.thread, {sums} {where} GROUP BY e.thread", params)]
 
 
 def _correct(txn: Txn, usr: int, top: int, tally: _Tally) -> None:
     """Add the exceptions above the floors."""
     if not tally.floors:
         return
-    condition, params = txn.any("room", list(tally.floors))
+    condition, params = _among(txn, "room", list(tally.floors))
     lowest = min(floor.base for floor in tally.floors.values())
     rows = txn.all(
         "SELECT room, ord, thread, dn, dh FROM unread_exception"  # noqa: S608
