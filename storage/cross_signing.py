@@ -128,6 +128,7 @@ def delete_signatures_by(txn: Txn, usr: int, key_id: str) -> None:
 
 
 def delete_user(txn: Txn, usr: int) -> bool:
-    """Forget the user's cross-signing keys and every signature on the user's objects; whether there were keys."""
+    """Forget the user's cross-signing keys and every signature on or by them; whether there were keys."""
     txn.run("DELETE FROM key_signature WHERE target_usr = ?", (usr,))
+    txn.run("DELETE FROM key_signature WHERE signer = ?", (usr,))
     return txn.run("DELETE FROM cross_signing_key WHERE usr = ?", (usr,)) > 0

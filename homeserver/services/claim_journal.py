@@ -5,6 +5,7 @@ A database that is put back to an earlier state still holds keys that were hande
 configuration's other data, says so: its position then lies in the database's future.
 """
 
+import fcntl
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,8 @@ from twisted.internet.defer import Deferred
 from homeserver.runtime import Runtime
 
 _log = logging.getLogger(__name__)
+
+LENGTH = 21
 
 
 class ClaimJournal:
@@ -39,6 +42,10 @@ class ClaimJournal:
             return 0
         return int(text)
 
+    async def restart_from(self, position: int) -> None:
+        """The database was put back to this position, and what it still held of keys is dropped."""
+        await self._runtime.in_thread(_write, self._path, position, False)
+
     async def note(self, position: int) -> None:
         """Return when the file says that a claim was answered at `position`, or later."""
         self._wanted = max(self._wanted, position)
@@ -52,7 +59,7 @@ class ClaimJournal:
         self._writing = Deferred()
         wanted = self._wanted
         try:
-            await self._runtime.in_thread(_write, self._path, wanted)
+            await self._runtime.in_thread(_write, self._path, wanted, True)
             self._noted = wanted
         finally:
             ended, self._writing = self._writing, None
@@ -70,11 +77,14 @@ async def _end_of(writing: "Deferred[None]") -> None:
     await mine
 
 
-def _write(path: Path, position: int) -> None:
-    """Always 20 digits and a newline in the same place, so that a torn write cannot leave a smaller number."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+def _write(path: Path, position: int, only_forward: bool) -> None:
+    """Write 20 digits and a newline, always in the same place. Processes of one server share the file."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.pwrite(file, b"%020d\n" % position, 0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        present = os.pread(file, LENGTH, 0).strip()
+        if not (only_forward and present.isdigit() and int(present) >= position):
+            os.pwrite(file, b"%0*d\n" % (LENGTH - 1, position), 0)
         os.fsync(file)
     finally:
         os.close(file)

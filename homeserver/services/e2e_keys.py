@@ -143,6 +143,7 @@ class E2eKeys:
             return False
         _log.warning("This database was restored: one-time keys that it still holds were handed out; they are dropped")
         await self._database.write(_drop_all)
+        await self._journal.restart_from(self._database.published)
         return True
 
     async def distrust(self, user: User) -> None:

@@ -56,6 +56,7 @@ CREATE TABLE key_signature (
     signature {blob} NOT NULL,
     PRIMARY KEY (target_usr, target, signer, key_id)
 ){compact};
+CREATE INDEX key_signature_signer ON key_signature (signer);
 
 -- One row per change of a user's devices or cross-signing keys. viewer 0: whoever shares a room with the user may know;
 -- otherwise only that user (their own signature on somebody's key).

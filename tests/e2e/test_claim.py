@@ -3,9 +3,10 @@
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 
 from homeserver.services.callers import User
+from homeserver.services.claim_journal import ClaimJournal
 from storage.txn import Record, Txn
 from tests.e2e.case import V3, EncryptionCase
 from tests.e2e.identities import ALGORITHM
@@ -104,6 +105,9 @@ class ClaimTest(EncryptionCase):
         await self.restart_server()
         self.assertEqual(await self.claim(bob, alice), device.one_time(9, fallback=True))
         self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {})
+        await self.upload(alice, one_time_keys=device.one_time(4))
+        await self.restart_server()
+        self.assertEqual(await self.claim(bob, alice), device.one_time(4))
 
     async def test_a_restart_drops_no_keys(self) -> None:
         alice, bob = await self.register("alice"), await self.register("bob")
@@ -111,6 +115,18 @@ class ClaimTest(EncryptionCase):
         await self.claim(bob, alice)
         await self.restart_server()
         self.assertEqual((await self.upload(alice)).json["one_time_key_counts"], {ALGORITHM: 2})
+
+    async def test_claims_at_once_leave_the_greatest_position_behind(self) -> None:
+        file = self.folder / "position"
+        first, second = ClaimJournal(self.runtime, file), ClaimJournal(self.runtime, file)
+        self.assertEqual(first.last(), 0)
+        noted = [(first if n % 3 else second).note(n) for n in (5, 3, 9, 7, 8, 2)]
+        await gatherResults([Deferred.fromCoroutine(one) for one in noted])
+        self.assertEqual((first.last(), second.last()), (9, 9))
+        await first.restart_from(4)
+        self.assertEqual(second.last(), 4)
+        file.write_text("not a number")
+        self.assertEqual(first.last(), 0)
 
     async def test_a_device_from_the_databases_future_loses_its_keys(self) -> None:
         alice = await self.register("alice")
