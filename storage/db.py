@@ -322,8 +322,9 @@ def _attempt(writer: _Writer, item: WriteItem) -> Outcome:
         return Outcome(item.token, item.fn(writer.txn, *item.args))
     except Exception as error:
         fault = classify(error)
-        broken = fault is not None and writer.txn.dialect == "postgresql"
-        if broken or isinstance(fault, Unavailable) or writer.mark() != before:
+        # PostgreSQL gives up the transaction at any error, SQLite at a full disk or a broken file.
+        broken = fault is not None and (writer.txn.dialect == "postgresql" or isinstance(fault, (Unavailable, Full)))
+        if broken or writer.mark() != before:
             raise
         del writer.txn.changes[announced:]
         return Outcome(item.token, error=fault or error)

@@ -17,7 +17,7 @@ from homeserver.protocol.errors import MatrixError
 from homeserver.runtime import Runtime
 from storage.caches import Budget, Names
 from storage.db import Change, Committed, Engine, Txn, WriteItem, open_database
-from storage.faults import Full, StorageError, Unavailable, classify
+from storage.faults import Duplicate, Full, StorageError, classify
 from storage.migrate import migrate
 
 P = ParamSpec("P")
@@ -171,6 +171,6 @@ def as_matrix_error(fault: StorageError) -> Exception:
     """What a client may be told of a fault; a `Duplicate` stays itself, it means something to the caller."""
     if isinstance(fault, Full):
         return MatrixError(507, "M_UNKNOWN", fault.reason)
-    if isinstance(fault, Unavailable):
-        return MatrixError(503, "M_UNKNOWN", fault.reason)
-    return fault
+    if isinstance(fault, Duplicate):
+        return fault
+    return MatrixError(503, "M_UNKNOWN", fault.reason)

@@ -1,31 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Databases for storage tests: a SQLite file in a temporary directory, or the PostgreSQL that the environment names."""
+"""Databases for storage tests: a SQLite file in a temporary directory, or PostgreSQL where the environment says so."""
 
 import os
 import tempfile
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from storage.db import Committed, Engine, WriteItem, open_database
 from storage.migrate import migrate
+from tests.harness import postgres
+
+ON_POSTGRESQL = os.environ.get("PARLEY_TEST_DATABASE") == "postgresql"
 
 
 def new_url() -> str:
-    """A fresh, empty database. `PARLEY_TEST_POSTGRESQL` is a URL of a server where databases may be made."""
-    server = os.environ.get("PARLEY_TEST_POSTGRESQL")
-    if os.environ.get("PARLEY_TEST_DATABASE") == "postgresql" and server:
-        name = f"parley_{uuid.uuid4().hex}"
-        admin = psycopg2.connect(server)
-        admin.autocommit = True
-        admin.cursor().execute(f"CREATE DATABASE {name}")
-        admin.close()
-        head, _, query = server.partition("?")
-        return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+    """A fresh, empty database on the database system that the environment asks for."""
+    if ON_POSTGRESQL:
+        return postgres.create()
     return f"sqlite:///{Path(tempfile.mkdtemp(prefix='parley-test-')) / 'parley.db'}"
 
 
