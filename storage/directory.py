@@ -118,6 +118,17 @@ def children(txn: Txn, room: int) -> list[ChildRow]:
     return [ChildRow(keys[key][1], bytes(content), senders[sender], ts) for key, content, sender, ts in rows]
 
 
+def rooms_with(txn: Txn, key: tuple[str, str]) -> list[tuple[str, bytes]]:
+    """The ids of the rooms whose current state has something at a key, with its content."""
+    skey = names.skey_nid(txn, *key)
+    if skey is None:
+        return []
+    rows = txn.all(
+        "SELECT s.room, e.content FROM state_now s JOIN event e ON e.nid = s.event WHERE s.skey = ?", (skey,)
+    )
+    return [(names.room_id(txn, room), bytes(content)) for room, content in rows]
+
+
 def memberships_of(txn: Txn, usr: int, rooms: Iterable[int]) -> dict[int, int]:
     """The kind of the user's membership in each of the rooms where there is one."""
     wanted = list(rooms)

@@ -7,12 +7,13 @@ import attrs
 import orjson
 
 from storage import names
-from storage.events import COLUMNS, HIDDEN, ORD_SHIFT, StoredEvent, resolved
+from storage.events import COLUMNS, HIDDEN, ORD_SHIFT, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent, resolved
 from storage.state_tree import StateTree
 from storage.txn import Txn
 
 MEMBER = "m.room.member"
 HISTORY_VISIBILITY = "m.room.history_visibility"
+NOT_SHOWN = REJECTED | SOFT_FAILED | OUTLIER | HIDDEN
 LONGEST_CHAIN = 1_000
 LOWEST, HIGHEST = -(2**62), 2**62
 NEARBY = 1_000
@@ -53,6 +54,18 @@ def page(
         f"SELECT {COLUMNS} FROM event e WHERE e.room = ? AND e.ord > ? AND e.ord <= ? AND e.flags & {HIDDEN} = 0"
         f"{conditions} ORDER BY e.ord {order} LIMIT ?",
         [room, above, up_to, *params, limit],
+    )
+    return resolved(txn, rows)
+
+
+def stretch(txn: Txn, after: int, up_to: int, types: Sequence[str], limit: int) -> list[StoredEvent]:
+    """The first events of any room with after < number <= up_to that are of these types, in the order they came."""
+    kinds = [kind for name in types if (kind := names.etype_nid(txn, name)) is not None]
+    condition, params = txn.any("e.etype", kinds)
+    rows = txn.all(
+        f"SELECT {COLUMNS} FROM event e WHERE e.nid > ? AND e.nid <= ? AND {condition} "
+        f"AND e.flags & {NOT_SHOWN} = 0 AND e.ord IS NOT NULL ORDER BY e.nid LIMIT ?",
+        [after, up_to, *params, limit],
     )
     return resolved(txn, rows)
 

@@ -13,9 +13,9 @@ from homeserver.protocol.relations import REPLACE, relation_of
 from homeserver.services.database import Database
 from homeserver.services.rooms.bundles import bundles_of
 from homeserver.services.rooms.summary import topic_of
-from storage import events, names, search, user_directory
+from storage import events, names, search, timeline, user_directory
 from storage.db import Change
-from storage.events import COLUMNS, HIDDEN, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent, resolved
+from storage.events import StoredEvent
 from storage.search import BODY, NAME, TOPIC, Doc
 from storage.search_text import words_of
 from storage.txn import Txn
@@ -26,7 +26,6 @@ BATCH = 500
 LATEST = 2**62
 #: How long after a commit the index follows by itself, in seconds.
 LAG = 2.0
-NOT_INDEXED = HIDDEN | OUTLIER | REJECTED | SOFT_FAILED
 TEXTS = {"m.room.message": BODY, "m.room.name": NAME, "m.room.topic": TOPIC}
 REDACTION, MEMBER = "m.room.redaction", "m.room.member"
 JOIN_RULES, VISIBILITY = "m.room.join_rules", "m.room.history_visibility"
@@ -106,15 +105,8 @@ def _plan(txn: Txn, published: int) -> Plan | None:
     start = search.cursor(txn, READER)
     if start >= published:
         return None
-    kinds = [kind for name in INDEXED if (kind := names.etype_nid(txn, name)) is not None]
-    condition, params = txn.any("e.etype", kinds)
-    rows = txn.all(
-        f"SELECT {COLUMNS} FROM event e WHERE e.nid > ? AND e.nid <= ? AND {condition} "  # noqa: S608
-        f"AND e.flags & {NOT_INDEXED} = 0 AND e.ord IS NOT NULL ORDER BY e.nid LIMIT ?",
-        [start, published, *params, BATCH],
-    )
-    found = resolved(txn, rows)
-    done = len(rows) < BATCH
+    found = timeline.stretch(txn, start, published, INDEXED, BATCH)
+    done = len(found) < BATCH
     docs, dropped = _texts(txn, found)
     return Plan(
         up_to=published if done else found[-1].nid,

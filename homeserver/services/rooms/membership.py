@@ -18,8 +18,7 @@ from homeserver.services.rooms.locks import RoomLocks
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.state import RoomState
 from homeserver.services.rooms.summary import Resolver
-from storage import membership, names
-from storage.txn import Txn
+from storage import membership, names, participation
 
 MEMBER = "m.room.member"
 MEMBERSHIPS = ("join", "invite", "leave", "ban", "knock")
@@ -124,7 +123,7 @@ class MemberWriter:
 
     async def hosted(self, room_id: str) -> bool:
         """Whether this server is in the room, or the room is empty and its state is here."""
-        return await self._db.point(_hosted, room_id)
+        return await self._db.point(participation.hosted, room_id)
 
 
 class Membership:
@@ -332,7 +331,7 @@ class Membership:
 
     async def joined_rooms(self, user: User) -> list[str]:
         """The ids of the rooms that the user is in."""
-        return await self._db.read(_joined_rooms, user.usr)
+        return await self._db.read(participation.joined_rooms, user.usr)
 
     async def mutual_rooms(self, user: User, other: str, token: str | None) -> dict[str, object]:
         """The rooms that both are in, a page at a time. Raises M_INVALID_PARAM for the user's own id and bad tokens."""
@@ -340,7 +339,7 @@ class Membership:
             raise invalid_param("You share every room with yourself")
         parse_user_id(other)
         after = _page_position(token)
-        found, count = await self._db.read(_mutual_rooms, user.usr, other, after)
+        found, count = await self._db.read(participation.mutual_rooms, user.usr, other, after, PAGE_OF_MUTUAL_ROOMS)
         answer: dict[str, object] = {"joined": [room_id for _, room_id in found], "count": count}
         if len(found) == PAGE_OF_MUTUAL_ROOMS:
             answer["next_batch"] = _page_token(found[-1][0])
@@ -369,36 +368,3 @@ def _page_position(token: str | None) -> int:
     if raw[:1] != b"m" or not raw[1:].isdigit() or len(raw) > 12:
         raise invalid_param("from is not a token of this server")
     return int(raw[1:])
-
-
-# ---- in one read transaction ----
-
-
-def _hosted(txn: Txn, room_id: str) -> bool:
-    room = names.room_nid(txn, room_id)
-    if room is None:
-        return False
-    row = txn.one("SELECT heads FROM room WHERE nid = ?", (room,))
-    if row is None or not row[0]:
-        return False
-    return bool(membership.local_users_of_room(txn, room)) or not membership.users_of_room(txn, room)
-
-
-def _joined_rooms(txn: Txn, usr: int) -> list[str]:
-    return [names.room_id(txn, room) for room in membership.rooms_of_user(txn, usr)]
-
-
-def _mutual_rooms(txn: Txn, usr: int, other: str, after: int) -> tuple[list[tuple[int, str]], int]:
-    them = names.user_nid(txn, other)
-    if them is None:
-        return [], 0
-    both = (
-        "FROM membership a JOIN membership b ON b.room = a.room "
-        "WHERE a.usr = ? AND a.kind = 1 AND b.usr = ? AND b.kind = 1"
-    )
-    count = txn.one(f"SELECT count(*) {both}", (usr, them))  # noqa: S608
-    rows = txn.all(
-        f"SELECT a.room {both} AND a.room > ? ORDER BY a.room LIMIT ?",  # noqa: S608
-        (usr, them, after, PAGE_OF_MUTUAL_ROOMS),
-    )
-    return [(room, names.room_id(txn, room)) for (room,) in rows], count[0] if count else 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Knows who may read what of a room: who may look inside at all, which state and which events they are shown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.visibility import can_see, visibility_in
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from storage import account_data, events, membership, names, timeline
+from storage import account_data, events, membership, names, state, timeline
 from storage.events import HIDDEN, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
 from storage.membership import JOIN
 from storage.timeline import Circumstance
@@ -130,7 +130,7 @@ def visible_of(txn: Txn, reader: Reader, found: Sequence[StoredEvent]) -> list[S
 
 
 def sees(reader: Reader, event: StoredEvent, held: Circumstance | None) -> bool:
-    """Whether the reader may see the event, by what held when it was sent. Events of people they ignore are left out."""
+    """Whether the reader may see the event, by what held when it was sent; not when they ignore its sender."""
     if held is None or (event.state_key is None and event.sender in reader.ignored):
         return False
     # "the user joined the room at any point after the event was sent"
@@ -145,18 +145,16 @@ def sees(reader: Reader, event: StoredEvent, held: Circumstance | None) -> bool:
 
 
 def state_of(txn: Txn, reader: Reader) -> list[StoredEvent]:
-    if reader.frozen_at is not None:
-        nids: Iterable[int] = timeline.state_at(txn, reader.room, reader.frozen_at).values()
-    else:
-        nids = [nid for (nid,) in txn.all("SELECT event FROM state_now WHERE room = ?", (reader.room,))]
+    if reader.frozen_at is None:
+        return state.current_events(txn, reader.room)
+    nids = timeline.state_at(txn, reader.room, reader.frozen_at).values()
     return list(events.by_nids(txn, nids).values())
 
 
 def _state_event(txn: Txn, reader: Reader, key: tuple[str, str]) -> StoredEvent | None:
-    if reader.frozen_at is not None:
-        nid = timeline.event_state(txn, reader.room, reader.frozen_at, key)
-    else:
-        nid = current_event(txn, reader.room, key)
+    if reader.frozen_at is None:
+        return next(iter(state.current_events(txn, reader.room, [key])), None)
+    nid = timeline.event_state(txn, reader.room, reader.frozen_at, key)
     return None if nid is None else events.by_nids(txn, [nid]).get(nid)
 
 
@@ -165,23 +163,10 @@ def _visible_event(txn: Txn, reader: Reader, event_id: str) -> StoredEvent | Non
     return next(iter(visible_of(txn, reader, [found])), None) if found is not None else None
 
 
-def current_event(txn: Txn, room: int, key: tuple[str, str]) -> int | None:
-    """The number of the event that the current state has at a key."""
-    skey = names.skey_nid(txn, *key)
-    row = None if skey is None else txn.one("SELECT event FROM state_now WHERE room = ? AND skey = ?", (room, skey))
-    return None if row is None else int(row[0])
-
-
 def current_content(txn: Txn, room: int, key: tuple[str, str]) -> dict[str, Any] | None:
     """The content of the current state at a key."""
-    skey = names.skey_nid(txn, *key)
-    if skey is None:
-        return None
-    row = txn.one(
-        "SELECT e.content FROM state_now s JOIN event e ON e.nid = s.event WHERE s.room = ? AND s.skey = ?",
-        (room, skey),
-    )
-    return None if row is None else dict(orjson.loads(row[0]))
+    found = state.current_events(txn, room, [key])
+    return dict(orjson.loads(found[0].content)) if found else None
 
 
 def _is_joined(txn: Txn, usr: int, room_id: str) -> bool:
@@ -200,12 +185,12 @@ def _power_levels(txn: Txn, room_id: str) -> PowerLevels | None:
     room = names.room_nid(txn, room_id)
     if room is None:
         return None
-    nids = [current_event(txn, room, CREATE), current_event(txn, room, POWER_LEVELS)]
-    loaded = events.load(txn, [nid for nid in nids if nid is not None])
-    create: Event | None = loaded.get(nids[0] or 0)
+    nids = state.current(txn, room, (CREATE, POWER_LEVELS))
+    loaded = events.load(txn, nids.values())
+    create: Event | None = loaded.get(nids.get(CREATE, 0))
     if create is None:
         return None
-    return PowerLevels.of(create.version, create, loaded.get(nids[1] or 0))
+    return PowerLevels.of(create.version, create, loaded.get(nids.get(POWER_LEVELS, 0)))
 
 
 def level_allows(levels: PowerLevels, user_id: str, event_type: str, is_state: bool) -> bool:

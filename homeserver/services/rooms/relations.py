@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Knows how somebody pages through what relates to an event, and through a room's threads."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -14,12 +13,11 @@ from homeserver.services.database import Database
 from homeserver.services.rooms.pagination import Renderer, parse_direction
 from homeserver.services.rooms.read import Reader, RoomAccess, visible_of
 from homeserver.services.sync.tokens import parse_room_token, room_token
-from storage import events, names, relations
-from storage.events import HIDDEN, ORD_SHIFT, REDACTED, REJECTED, SOFT_FAILED, StoredEvent
+from storage import events, names, related
+from storage.events import ORD_SHIFT, StoredEvent
 from storage.timeline import HIGHEST, LOWEST
 from storage.txn import Txn
 
-GONE = HIDDEN | REDACTED | REJECTED | SOFT_FAILED
 MOST_LEVELS = 3
 MOST_DESCENDANTS = 20_000
 
@@ -147,23 +145,11 @@ def _descendants(txn: Txn, parent: int, wanted: RelationQuery) -> tuple[dict[int
     found: dict[int, int] = {}
     level, depth = [parent], 0
     while level and depth < (MOST_LEVELS if wanted.recurse else 1) and len(found) < MOST_DESCENDANTS:
-        children = _children(txn, level, wanted.rel_type if not wanted.recurse else None)
+        children = related.children(txn, level, wanted.rel_type if not wanted.recurse else None)
         level = [nid for nid in children if nid not in found and nid != parent]
         found.update(children)
         depth += 1
     return found, depth
-
-
-def _children(txn: Txn, parents: Iterable[int], rel_type: str | None) -> dict[int, int]:
-    condition, params = txn.any("r.parent", list(parents))
-    kind = f"r.kind <> {relations.REDACTION}" if rel_type is None else f"r.kind = {relations.kind_of(rel_type)}"
-    return dict(
-        txn.all(
-            f"SELECT e.nid, e.ord FROM relation r JOIN event e ON e.nid = r.child WHERE {condition} AND {kind} "  # noqa: S608
-            f"AND e.flags & {GONE} = 0 AND e.ord IS NOT NULL LIMIT {MOST_DESCENDANTS}",
-            params,
-        )
-    )
 
 
 def _threads(
@@ -172,20 +158,8 @@ def _threads(
     """The roots whose latest event is below an order, newest latest first; and where the next page starts."""
     up_to = HIGHEST if reader.frozen_at is None else reader.frozen_at << ORD_SHIFT
     ignored = list(names.user_nids(txn, reader.ignored).values())
-    params: list[object] = [reader.usr, reader.usr, reader.room, up_to]
-    heard = ""
-    if ignored:
-        condition, more = txn.any("c.sender", ignored)
-        heard, params = f" AND NOT {condition}", [*params, *more]
-    rows = txn.all(
-        "SELECT t.parent, t.latest FROM (SELECT r.parent AS parent, max(c.ord) AS latest, "  # noqa: S608
-        "max(CASE WHEN c.sender = ? OR p.sender = ? THEN 1 ELSE 0 END) AS own "
-        "FROM event p JOIN relation r ON r.parent = p.nid JOIN event c ON c.nid = r.child "
-        f"WHERE r.kind = {relations.THREAD} AND p.room = ? AND c.flags & {GONE} = 0 AND c.ord <= ?{heard} "
-        "GROUP BY r.parent) t WHERE t.latest < ?"
-        f"{' AND t.own = 1' if participated else ''} ORDER BY t.latest DESC LIMIT ?",
-        [*params, below, limit + 1],
-    )
+    wanted = related.ThreadQuery(reader.room, reader.usr, below, up_to, participated, tuple(ignored))
+    rows = related.threads(txn, wanted, limit + 1)
     page = rows[:limit]
     loaded = events.by_nids(txn, [root for root, _ in page])
     ordered = [loaded[root] for root, _ in page if root in loaded]

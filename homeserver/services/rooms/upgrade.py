@@ -263,13 +263,7 @@ def _move_names(txn: Txn, old_id: str, new_id: str) -> None:
 
 def _spaces_with(txn: Txn, room_id: str) -> list[tuple[str, dict[str, Any]]]:
     """The spaces of this server that have the room as a child, with the link's content."""
-    skey = names.skey_nid(txn, CHILD, room_id)
-    if skey is None:
-        return []
-    rows = txn.all(
-        "SELECT s.room, e.content FROM state_now s JOIN event e ON e.nid = s.event WHERE s.skey = ?", (skey,)
-    )
-    found = [(names.room_id(txn, room), orjson.loads(content)) for room, content in rows]
+    found = [(space, orjson.loads(content)) for space, content in directory.rooms_with(txn, (CHILD, room_id))]
     return [(space, content) for space, content in found if content.get("via")]
 
 
