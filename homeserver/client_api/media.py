@@ -5,9 +5,10 @@ import re
 from urllib.parse import quote
 
 from homeserver.http.endpoint import Answer, Anyone, Call, Stream, Upload, User, endpoint
-from homeserver.protocol.errors import MatrixError, missing_param, not_found
+from homeserver.protocol.errors import MatrixError, missing_param, not_found, unrecognized
 from homeserver.protocol.ids import MediaUri, is_server_name
 from homeserver.services.media import MediaStore, Opened, clean_name
+from homeserver.services.previews import Previews
 from homeserver.services.thumbnails import Wanted
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#content-repository"
@@ -103,6 +104,26 @@ class MediaPage:
     async def thumbnail(self, caller: User, call: Call) -> Stream | Answer:
         opened = await self._store.thumbnail(_uri(call), _wanted(call), _wait_ms(call), signed_in=True)
         return _shown(call, opened, "private")
+
+
+class PreviewPage:
+    """What links are about; `previews` is None where the admin does not want pages to be fetched."""
+
+    def __init__(self, previews: Previews | None) -> None:
+        self._previews = previews
+
+    @endpoint("GET", "/_matrix/client/v1/media/preview_url", limit="search", spec=SPEC)
+    @endpoint("GET", "/_matrix/client/unstable/org.matrix.msc3916/media/preview_url", limit="search", spec=SPEC)
+    @endpoint("GET", "/_matrix/media/v3/preview_url", limit="search", spec=SPEC)
+    async def preview(self, caller: User, call: Call) -> dict[str, object]:
+        if self._previews is None:
+            raise unrecognized(404, "This server makes no previews")
+        url = call.query.get("url")
+        if url is None:
+            raise missing_param("url is missing")
+        call.query.int("ts", 0)
+        language = (call.header("accept-language") or "en")[:100]
+        return await self._previews.preview(url, language if language.isascii() and language.isprintable() else "en")
 
 
 class OpenMediaPage:

@@ -8,7 +8,7 @@ from homeserver.client_api.admin import AdminPage
 from homeserver.client_api.devices import DevicePage
 from homeserver.client_api.fallback import Fallback
 from homeserver.client_api.login import LoginPage
-from homeserver.client_api.media import MediaPage, OpenMediaPage
+from homeserver.client_api.media import MediaPage, OpenMediaPage, PreviewPage
 from homeserver.client_api.openid import OpenIdPage
 from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
@@ -22,12 +22,14 @@ from homeserver.services.admin import Whois
 from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.devices import Devices
+from homeserver.services.egress import Egress
 from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.login import Login
 from homeserver.services.media import MediaStore, NoRemoteMedia
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
+from homeserver.services.previews import Previews
 from homeserver.services.profiles import NoRemoteProfiles, Profiles
 from homeserver.services.registration import NoNamespaces, Registrar
 from homeserver.services.reports import Reports
@@ -82,7 +84,16 @@ def build(base: Base) -> Accounts:
         AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
         MediaPage(media),
         OpenMediaPage(media),
+        PreviewPage(previews(base, media) if config.media.url_previews else None),
         ReportPage(Reports(db, runtime)),
         TurnPage(),
     )
     return Accounts(sessions, uia, registrar, login, local, profiles, openid, media, pages)
+
+
+def previews(base: Base, media: MediaStore) -> Previews:
+    """What fetches pages that users link to."""
+    network = base.config.network
+    egress = Egress(base.runtime, network.allow_private_addresses, network.dns)
+    base.lifecycle.on_stop(egress.stop)
+    return Previews(base.runtime, egress, media)

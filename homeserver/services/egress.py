@@ -6,7 +6,10 @@ from ipaddress import IPv4Address as V4
 from ipaddress import IPv6Address as V6
 from ipaddress import ip_address, ip_network
 from typing import Any, cast
+from urllib.parse import urljoin
 
+import attrs
+import hyperlink
 import orjson
 from twisted.internet import defer, protocol
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,7 +28,8 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.names import client as names_client
 from twisted.names import dns
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
@@ -33,10 +37,38 @@ from zope.interface import implementer
 from homeserver.runtime import Runtime
 
 CONNECT_SECONDS = 20.0
+REDIRECTS = 4
+LONGEST_URL = 2_048
+#: Sites that describe themselves do so to what says that it makes previews.
+BROWSER = "Mozilla/5.0 (compatible; Parley; bot; +https://spec.matrix.org/)"
 
 
 class NoAnswer(Exception):
     """The other side could not be asked, did not answer, or not with what was expected."""
+
+
+@attrs.frozen
+class Fetched:
+    """The answer to a GET: where it came from in the end, its Content-Type as sent, its body."""
+
+    url: str
+    content_type: str
+    body: bytes
+
+
+def web_address(url: str) -> str:
+    """An http or https address in ASCII; raises NoAnswer for everything else."""
+    try:
+        parsed = hyperlink.URL.from_text(url)
+        if ":" not in parsed.host:  # an IPv6 address is no name to encode
+            parsed = parsed.to_uri()
+        if parsed.scheme in ("http", "https") and parsed.host and not parsed.userinfo and len(url) <= LONGEST_URL:
+            text: str = parsed.replace(fragment="").to_text()
+            if text.isascii() and text.isprintable() and " " not in text:
+                return text
+    except ValueError:
+        pass
+    raise NoAnswer("it is not an http or https address")
 
 
 class AddressRule:
@@ -52,6 +84,9 @@ class AddressRule:
             found = mapped
         if any(found.version == network.version and found in network for network in self._allowed):
             return True
+        # Pythons differ in what they call global; of IPv6 only 2000::/3 is given to anybody.
+        if isinstance(found, V6) and found not in ip_network("2000::/3"):
+            return False
         return found.is_global and not found.is_multicast and not _wraps_v4(found)
 
 
@@ -200,25 +235,37 @@ class _Body:
 
 
 class _Collector(protocol.Protocol):
-    """Takes a response's body, up to a size."""
+    """Takes a response's body, up to a size; of a larger one the beginning when it may be `cut`, else it is refused."""
 
-    def __init__(self, done: defer.Deferred[bytes], largest: int) -> None:
-        self._done = done
+    def __init__(self, largest: int, cut: bool = False) -> None:
+        self.done: defer.Deferred[bytes] = defer.Deferred(lambda _: self._abort())
         self._left = largest
+        self._cut = cut
         self._parts: list[bytes] = []
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        self._left -= len(data)
         if self._left >= 0:
-            self._parts.append(data)
-        elif self.transport is not None:
-            self.transport.loseConnection()
+            self._parts.append(data[: self._left] if self._cut else data)
+            self._left -= len(data)
+            if self._left < 0:
+                self._abort()
+
+    def _abort(self) -> None:
+        """Hang up on one who sends too much, or too slowly."""
+        transport: Any = self.transport
+        stop = getattr(transport, "abortConnection", None) or getattr(transport, "loseConnection", None)
+        if stop is not None:
+            stop()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:  # noqa: N802
-        if self._left < 0:
-            self._done.errback(NoAnswer("the answer is too large"))
+        if self.done.called:
+            return
+        if self._left < 0 and not self._cut:
+            self.done.errback(NoAnswer("the answer is too large"))
+        elif self._left >= 0 and not isinstance(reason.value, ResponseDone | PotentialDataLoss):
+            self.done.errback(NoAnswer("the answer broke off"))
         else:
-            self._done.callback(b"".join(self._parts))
+            self.done.callback(b"".join(self._parts))
 
 
 class Egress:
@@ -248,9 +295,7 @@ class Egress:
         try:
             asked = self._agent.request(b"POST", url.encode("ascii"), headers, cast(IBodyProducer, _Body(body)))
             response: Any = await asked.addTimeout(timeout, self._clock)
-            done: defer.Deferred[bytes] = defer.Deferred()
-            response.deliverBody(_Collector(done, largest))
-            content = await done.addTimeout(timeout, self._clock)
+            content = await self._body(response, _Collector(largest), timeout)
         except NoAnswer:
             raise
         except DNSLookupError as error:
@@ -263,6 +308,39 @@ class Egress:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
             raise NoAnswer("it did not answer with JSON") from None
+
+    async def get(
+        self, url: str, *, accept: str, timeout: float = 10.0, largest: int, cut: bool = False, language: str = "en"
+    ) -> Fetched:
+        """What a GET is answered with, redirects followed. Raises NoAnswer for all but a status of 2xx.
+
+        Of a body over `largest` bytes the beginning is given when it may be `cut`; else it is an error.
+        """
+        headers = Headers({"accept": [accept], "accept-language": [language], "user-agent": [BROWSER]})
+        for _ in range(REDIRECTS + 1):
+            address = web_address(url)
+            try:
+                asked = self._agent.request(b"GET", address.encode("ascii"), headers)
+                response: Any = await asked.addTimeout(timeout, self._clock)
+                moved = response.code in (301, 302, 303, 307, 308) and response.headers.getRawHeaders("location")
+                body = await self._body(response, _Collector(0 if moved else largest, cut or bool(moved)), timeout)
+            except NoAnswer:
+                raise
+            except DNSLookupError as error:
+                raise NoAnswer("there is no address for it that may be connected to") from error
+            except Exception as error:
+                raise NoAnswer(f"{type(error).__name__}: {error}") from error
+            if not moved:
+                if not 200 <= response.code < 300:
+                    raise NoAnswer(f"it answered with status {response.code}")
+                kind = (response.headers.getRawHeaders("content-type") or [""])[-1]
+                return Fetched(address, kind, body)
+            url = urljoin(address, moved[-1])
+        raise NoAnswer("it redirects too often")
+
+    async def _body(self, response: Any, collector: _Collector, timeout: float) -> bytes:
+        response.deliverBody(collector)
+        return await collector.done.addTimeout(timeout, self._clock)
 
     async def stop(self) -> None:
         """Close the connections that are kept open."""

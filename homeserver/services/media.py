@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How files come in and go out: uploads, ids made ahead of them, downloads that wait for them, thumbnails."""
 
+import io
 from typing import BinaryIO, Protocol
 
 import attrs
@@ -86,6 +87,17 @@ class MediaStore:
         now, opened = self._runtime.now_ms(), self._settings.open_downloads
         await self._database.write(media.add, media_id, user.usr, now, content, opened)
         return MediaUri(self._server_name, media_id)
+
+    async def keep(self, file: BinaryIO, kind: str) -> MediaUri:
+        """Keep a file that the server itself fetched."""
+        content = await self._store(file, kind, None)
+        media_id = self._runtime.token(MEDIA_ID_BYTES)
+        await self._database.write(media.add, media_id, 0, self._runtime.now_ms(), content, False)
+        return MediaUri(self._server_name, media_id)
+
+    async def image_size(self, data: bytes) -> tuple[int, int] | None:
+        """Width and height of a picture; None for what is none."""
+        return await self._runtime.in_pool("thumbnails", THUMBNAIL_THREADS, thumbnails.size_of, data)
 
     async def reserve(self, user: User) -> tuple[MediaUri, int]:
         """An id for a file that comes later, and until when; raises M_LIMIT_EXCEEDED for too many of those."""
@@ -216,8 +228,6 @@ def _thumbnail_name(made: Made) -> str:
 
 
 def _in_memory(data: bytes, content_type: str) -> Opened:
-    import io
-
     return Opened(io.BytesIO(data), len(data), content_type, f"thumbnail.{ENDINGS[content_type]}")
 
 

@@ -92,6 +92,19 @@ def make(source: BinaryIO, wanted: Wanted, max_pixels: int) -> Made:
             raise MatrixError(400, "M_UNKNOWN", "Cannot generate thumbnails for the requested content") from None
 
 
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a picture, None for what is none; looks at its head only."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
+        except Exception:  # decoders raise many things for bytes that lie
+            return None
+
+
 def _made(image: "Image", wanted: Wanted, max_pixels: int) -> Made:
     width, height = image.size
     if width * height > max_pixels:
