@@ -4,6 +4,7 @@
 https://spec.matrix.org/v1.19/client-server-api/#sending-events-to-a-room
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from homeserver.http.endpoint import Call, User, endpoint
@@ -27,9 +28,11 @@ class Delays(Protocol):
 
 
 class RoomSend:
-    def __init__(self, sender: Sender, delays: Delays) -> None:
+    def __init__(self, sender: Sender, delays: Delays, active: Callable[[int], None]) -> None:
+        """`active(usr)` is told of each user who sends, for presence."""
         self._sender = sender
         self._delays = delays
+        self._active = active
 
     @endpoint(
         "PUT",
@@ -52,6 +55,7 @@ class RoomSend:
             draft = Draft(event_type, body, caller.user_id, None, None, time_of(caller, call))
         if caller.is_suspended:
             require_not_suspended(caller)
+        self._active(caller.usr)
         scope = scope_of(caller, f"send\n{room_id}\n{event_type}", params["txnId"])
         return {"event_id": await self._sender.send(caller, room_id, draft, scope=scope)}
 

@@ -84,7 +84,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         RoomMembership(membership, knocking, third_party),
         MutualRooms(membership),
         RoomAliases(aliases),
-        RoomSend(spine.sender, delayed),
+        RoomSend(spine.sender, delayed, userdata.presence.active),
         RoomStatePage(spine.sender, access, spine.renderer, membership, aliases, delayed),
         RoomRead(History(db, access, spine.renderer), Context(db, access, spine.renderer)),
         *relation_pages(db, access, spine),

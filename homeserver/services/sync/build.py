@@ -10,6 +10,7 @@ import attrs
 import orjson
 
 from homeserver.protocol.filters import EventFilter
+from homeserver.protocol.ignoring import InviteAnswer
 from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.plan import Plan, RoomAsk
 from homeserver.services.sync.rooms import Render, Section, render_entry, room_sections, says_something
@@ -214,7 +215,7 @@ def _was_joined(txn: Txn, plan: Plan, standing: Membership) -> bool:
 
 
 def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) -> dict[str, Section]:
-    """What an invited or knocking user may see of rooms. Invites of ignored users are left out."""
+    """What an invited or knocking user may see of rooms. Invites of ignored and unwelcome users are left out."""
     if not standings:
         return {}
     chosen = plan.request.filter.room
@@ -225,7 +226,7 @@ def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) 
         room_id = names.room_id(txn, standing.room)
         row = by.get(standing.event)
         if not chosen.allows_room(room_id) or (
-            name == "invite" and row is not None and row.event.sender in plan.ignored
+            name == "invite" and row is not None and _is_unwelcome(plan, row.event.sender)
         ):
             continue
         state = orjson.loads(stripped.get(standing.room, b"[]"))
@@ -233,6 +234,11 @@ def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) 
             state = with_membership(state, row)
         found[room_id] = {f"{name}_state": {"events": state}}
     return found
+
+
+def _is_unwelcome(plan: Plan, inviter: str) -> bool:
+    """ "Invite events [...] MUST NOT be served over client synchronisation endpoints" where they are blocked. """
+    return inviter in plan.ignored or plan.invites.answer(inviter) is not InviteAnswer.ALLOW
 
 
 def with_membership(state: list[dict[str, Any]], row: EventRow) -> list[dict[str, Any]]:

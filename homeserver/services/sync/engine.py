@@ -115,6 +115,7 @@ class SyncEngine:
             private_reads=news.private_reads,
             device_lists=news.device_lists,
             ignored=ignored,
+            invites=await self._sources.account_data.invite_policy(user.usr),
             typing=self._newsroom.typing_in(news.typing_changed | active),
             typing_changed=news.typing_changed,
         )

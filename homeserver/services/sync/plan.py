@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 from homeserver.protocol.filters import Filter
+from homeserver.protocol.ignoring import InvitePolicy
 from homeserver.services.callers import User
 from homeserver.services.sync.tokens import SyncToken
 from storage.sync_reads import EventRow, Membership
@@ -43,6 +44,7 @@ class Plan:
     private_reads: bool
     device_lists: bool
     ignored: frozenset[str]
+    invites: InvitePolicy
     typing: Mapping[int, list[str]]
     typing_changed: frozenset[int]
 
