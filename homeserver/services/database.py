@@ -94,7 +94,7 @@ class Database:
     # ---- what services await ----
 
     async def write(self, fn: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs ``fn(txn, *args)`` in the next commit. Storage faults come back as `MatrixError`, `Duplicate` as itself."""
+        """Runs ``fn(txn, *args)`` in the next commit. Faults come back as `MatrixError`, `Duplicate` as itself."""
         assert not kwargs, "write functions take positional arguments"
         done: Deferred[T] = Deferred()
         try:

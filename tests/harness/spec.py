@@ -47,6 +47,9 @@ def _validator(method: str, path: str, status: int) -> jsonschema.Draft202012Val
         return None
     content = operation["responses"].get(str(status), {}).get("content", {})
     schema = content.get("application/json", {}).get("schema")
+    if schema is not None and "oneOf" in schema:
+        # The state of a key is an event "or" any object: what is an event is always both.
+        schema = {"anyOf": schema["oneOf"], **{key: value for key, value in schema.items() if key != "oneOf"}}
     return jsonschema.Draft202012Validator(schema) if schema is not None else None
 
 
