@@ -8,6 +8,7 @@ from homeserver.client_api.key_backup import BackupKeysPage, BackupVersionPage
 from homeserver.client_api.keys import CrossSigningPage, KeysPage
 from homeserver.client_api.to_device import ToDevicePage
 from homeserver.compose.accounts import Accounts
+from homeserver.compose.alone import NoEduOutbox, NoRemoteKeys
 from homeserver.compose.base import Base
 from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.cross_signing import CrossSigning
@@ -17,7 +18,6 @@ from homeserver.services.e2e_keys import E2eKeys
 from homeserver.services.key_backup import KeyBackup
 from homeserver.services.key_query import KeyQuery
 from homeserver.services.key_signatures import KeySignatures
-from homeserver.services.ports import NoEduOutbox, NoRemoteKeys
 from homeserver.services.to_device import ToDevice
 
 

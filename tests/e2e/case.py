@@ -3,9 +3,9 @@
 
 from typing import Any
 
+from homeserver.compose.alone import NoRemoteKeys
 from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.e2e_keys import E2eKeys
-from homeserver.services.ports import NoRemoteKeys
 from storage import membership, names
 from storage.txn import Txn
 from tests.e2e.identities import ALGORITHM, Device, Json, Owner

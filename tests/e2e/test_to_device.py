@@ -4,7 +4,7 @@
 import orjson
 from twisted.internet.defer import gatherResults
 
-from homeserver.services.ports import NoEduOutbox
+from homeserver.compose.alone import NoEduOutbox
 from homeserver.services.to_device import ToDevice
 from storage import to_device
 from tests.e2e.case import V3, EncryptionCase
