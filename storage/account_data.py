@@ -13,6 +13,8 @@ from storage.txn import Change, Txn
 
 ACCOUNT = 0
 PUSH_RULES = "m.push_rules"
+#: With a device id behind it: notification settings of one device (MSC3890).
+DEVICE_SETTINGS = "org.matrix.msc3890.local_notification_settings."
 DELETED = b""
 
 

@@ -201,8 +201,11 @@ def _members(txn: Txn, plan: Append, room: int, position: int, item: Item, nids:
             kind, nid = membership.KINDS.get(content.get("membership", ""), membership.LEAVE), nids[-1 - event]
         else:
             kind, nid = plan.kinds[event], event
-        usr = names.intern_user(txn, user_id, user_id.endswith(":" + plan.server_name))
+        local = user_id.endswith(":" + plan.server_name)
+        usr = names.intern_user(txn, user_id, local)
         membership.put(txn, usr, room, kind, nid, position)
+        if local and kind in (membership.LEAVE, membership.BAN):
+            unread.left(txn, usr, room)
         if user_id in plan.stripped:
             membership.put_stripped(txn, usr, room, plan.stripped[user_id])
         txn.announce(Change(position, "membership", room, usr))

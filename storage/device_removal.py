@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 
-from storage import devices, e2e_removal, pushers, tokens
+from storage import account_data, devices, e2e_removal, pushers, tokens
 from storage.txn import Txn
 
 
@@ -11,9 +11,15 @@ def _forget_pushers(txn: Txn, usr: int, device: devices.Device) -> None:
     pushers.remove_of_devices(txn, usr, [device.device])
 
 
+def _forget_settings(txn: Txn, usr: int, device: devices.Device) -> None:
+    """MSC3890: the notification settings that a client kept for the device in account data."""
+    account_data.remove(txn, usr, account_data.ACCOUNT, account_data.DEVICE_SETTINGS + device.device_id)
+
+
 ON_DEVICE_DELETED: tuple[Callable[[Txn, int, devices.Device], None], ...] = (
     e2e_removal.forget_device,
     _forget_pushers,
+    _forget_settings,
 )
 """Called as (txn, usr, device) before the device's row is deleted; each deletes what its module keeps by device."""
 

@@ -11,6 +11,7 @@ import orjson
 from homeserver.protocol.errors import MatrixError, invalid_param, not_found, too_large
 from homeserver.protocol.ids import is_room_id
 from homeserver.protocol.ignoring import (
+    EVERYONE,
     IGNORED_USERS,
     INVITE_PERMISSION_TYPES,
     InviteAnswer,
@@ -128,9 +129,13 @@ class AccountData:
         return (await self.invite_policy(usr)).answer(inviter)
 
     async def check(self, inviter: str, invitee: str) -> None:
-        """Raise 403 M_INVITE_BLOCKED when `invitee` does not want invites from `inviter`."""
-        if await self.invite_answer(inviter, invitee) is InviteAnswer.BLOCK:
-            raise MatrixError(403, "M_INVITE_BLOCKED", "This user does not want to be invited")
+        """Raise 403 M_INVITE_BLOCKED (MSC4155's where its lists say so) when `invitee` wants no invite of `inviter`."""
+        usr = await self._database.point(names.user_nid, invitee)
+        policy = EVERYONE if usr is None else await self.invite_policy(usr)
+        if policy.answer(inviter) is InviteAnswer.BLOCK:
+            listed = not policy.blocks_all
+            errcode = "ORG.MATRIX.MSC4155.M_INVITE_BLOCKED" if listed else "M_INVITE_BLOCKED"
+            raise MatrixError(403, errcode, "This user does not want to be invited")
 
     async def _wishes_of(self, usr: int) -> Wishes:
         held = self._wishes.get(usr)

@@ -91,6 +91,15 @@ class AccountDataTests(UserDataCase):
         ):
             self.assertEqual(await data.invite_answer(inviter, alice.user_id), answer, inviter)
 
+    async def test_a_devices_settings_go_with_the_device(self) -> None:
+        alice, other = await self.register("alice"), await self.login("alice")
+        settings = f"/user/{alice.user_id}/account_data/org.matrix.msc3890.local_notification_settings."
+        for session in (alice, other):
+            await self.call(session, "PUT", settings + session.device_id, {"is_silenced": True})
+        await self.call(other, "POST", "/logout", {})
+        await self.refused(alice, "GET", settings + other.device_id, None, 404, "M_NOT_FOUND")
+        self.assertEqual(await self.call(alice, "GET", settings + alice.device_id), {"is_silenced": True})
+
     async def test_it_outlives_a_restart(self) -> None:
         alice = await self.register("alice")
         path = f"/user/{alice.user_id}/account_data/org.example"

@@ -37,6 +37,12 @@ class InvitePermissionTests(UserDataCase):
         await self.set("m.invite_permission_config", {})
         self.assertEqual(await self.invites(), [room])
 
+    async def test_listed_users_invites_are_refused(self) -> None:
+        room = await self.create_room(self.alice)
+        await self.set("org.matrix.msc4155.invite_permission_config", {"enabled": True, "blocked_users": ["@al*"]})
+        code = "ORG.MATRIX.MSC4155.M_INVITE_BLOCKED"
+        await self.refused(self.alice, "POST", in_room(room, "/invite"), {"user_id": self.bob.user_id}, 403, code)
+
     async def test_filtered_invites_are_not_shown(self) -> None:
         lists = {"enabled": True, "ignored_users": [self.alice.user_id]}
         await self.set("org.matrix.msc4155.invite_permission_config", lists)
