@@ -28,12 +28,14 @@ from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import Signer, SigningKey
 from homeserver.runtime import Runtime
 from homeserver.services.database import Database
+from homeserver.services.delayed import DEFAULT_MAX_DELAY_MS, MAX_SCHEDULED
 from homeserver.services.notifier import Notifier
 from homeserver.services.registration import Registrar
 from homeserver.services.streams import Streams
 
 _log = logging.getLogger(__name__)
 
+DELAYED_EVENTS = {"max_delay_ms": DEFAULT_MAX_DELAY_MS, "max_scheduled": MAX_SCHEDULED}
 COMMIT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -159,6 +161,9 @@ def discovery_pages(config: Config) -> list[object]:
         "m.3pid_changes": {"enabled": False},
         "m.profile_fields": {"enabled": True},
         "m.get_login_token": {"enabled": True},
+        "m.forget_forced_upon_leave": {"enabled": False},
+        "m.delayed_events": DELAYED_EVENTS,
+        "org.matrix.msc4140.delayed_events": DELAYED_EVENTS,
     }
     return [
         Versions(),

@@ -4,6 +4,7 @@
 from homeserver.http.endpoint import Call, User, endpoint
 from homeserver.protocol.errors import invalid_param, missing_param
 from homeserver.services.rooms.context import Context
+from homeserver.services.rooms.initial import RoomBeginnings
 from homeserver.services.rooms.pagination import History, PageQuery, parse_direction, parse_page_filter
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#getting-events-for-a-room"
@@ -11,7 +12,8 @@ MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 
 
 class RoomRead:
-    def __init__(self, history: History, context: Context) -> None:
+    def __init__(self, history: History, context: Context, beginnings: RoomBeginnings) -> None:
+        self._beginnings = beginnings
         self._history = history
         self._context = context
 
@@ -53,6 +55,10 @@ class RoomRead:
     @endpoint("GET", "/_matrix/client/v3/rooms/{roomId}/joined_members", spec=SPEC)
     async def joined_members(self, caller: User, call: Call) -> dict[str, object]:
         return await self._context.joined_members(caller, call.params["roomId"])
+
+    @endpoint("GET", "/_matrix/client/v3/rooms/{roomId}/initialSync", guests=True, limit="room_read", spec=SPEC)
+    async def initial_sync(self, caller: User, call: Call) -> dict[str, object]:
+        return await self._beginnings.room(caller, call.params["roomId"])
 
     @endpoint(
         "GET",

@@ -33,7 +33,9 @@ from homeserver.services.delayed import DelayedEvents, Deliver
 from homeserver.services.rooms.aliases import Aliases
 from homeserver.services.rooms.context import Context
 from homeserver.services.rooms.directory import Directory
+from homeserver.services.rooms.guests import GuestEviction
 from homeserver.services.rooms.hierarchy import Hierarchy
+from homeserver.services.rooms.initial import RoomBeginnings
 from homeserver.services.rooms.join_rules import JoinRules
 from homeserver.services.rooms.knock import Knocking
 from homeserver.services.rooms.membership import MEMBER, Membership, MemberWriter, Personal
@@ -73,6 +75,8 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     personal = Personal(accounts.profiles, userdata.data, settings)
     membership = Membership(db, writer, JoinRules(db), personal, aliases)
     people.follow(base, accounts, writer, membership)
+    if base.config.registration.guests:
+        db.subscribe(GuestEviction(db, membership, base.runtime.background).follow)
     index = SearchIndex(db, base.runtime)
     base.lifecycle.on_stop(index.stop)
     delayed = DelayedEvents(db, base.runtime, deliverer(spine.sender, membership), access.is_joined, user_finder(db))
@@ -86,7 +90,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         RoomAliases(aliases),
         RoomSend(spine.sender, delayed, userdata.presence.active),
         RoomStatePage(spine.sender, access, spine.renderer, membership, aliases, delayed),
-        RoomRead(History(db, access, spine.renderer), Context(db, access, spine.renderer)),
+        read_page(db, access, spine),
         *relation_pages(db, access, spine),
         *outside_pages(base, aliases),
         RoomUpgrade(Upgrades(db, spine.sender, spine.state, spine.creation, accounts.profiles, settings)),
@@ -95,6 +99,12 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         DelayedEventsPage(delayed),
     )
     return Rooms(access, membership, aliases, delayed, index, pages)
+
+
+def read_page(db: Database, access: RoomAccess, spine: Spine) -> RoomRead:
+    """What has happened in rooms."""
+    renderer = spine.renderer
+    return RoomRead(History(db, access, renderer), Context(db, access, renderer), RoomBeginnings(db, access, renderer))
 
 
 def relation_pages(db: Database, access: RoomAccess, spine: Spine) -> tuple[object, ...]:
