@@ -45,12 +45,15 @@ def issue(txn: Txn, usr: int, device: int, new: NewTokens, parent: int | None = 
     tokens.add_access(txn, new.access, usr, device, new.now, new.expires, refresh)
 
 
-def start(txn: Txn, usr: int, session: NewSession) -> int:
-    """Sign a device in; returns its number.
+def start(txn: Txn, usr: int, session: NewSession) -> int | None:
+    """Sign a device in; returns its number, None when the account was closed meanwhile.
 
     "If the client sets the device_id, the server will invalidate any access and refresh tokens previously assigned to
     that device." (v1.19, Relationship between access tokens and devices)
     """
+    account = accounts.by_usr(txn, usr)
+    if account is None or account.deactivated:
+        return None
     known = devices.find(txn, usr, session.device_id)
     if known is None:
         device = devices.add(txn, usr, session.device_id, session.name, session.tokens.now)
@@ -97,10 +100,10 @@ def register(txn: Txn, registration: Registration) -> int | None:
 def refresh(txn: Txn, old: bytes, new: NewTokens) -> tokens.RefreshToken | None:
     """Exchange a refresh token; the old one and its access token stay valid until a new one is used.
 
-    None when the token is unknown; nothing is issued when it has expired.
+    None when the token is unknown; nothing is issued when it has expired or its account is locked.
     """
     found = tokens.find_refresh(txn, old)
-    if found is None or (found.expires is not None and found.expires <= new.now):
+    if found is None or found.locked or (found.expires is not None and found.expires <= new.now):
         return found
     tokens.settle(txn, found.nid)
     issue(txn, found.usr, found.device, new, parent=found.nid)

@@ -33,6 +33,7 @@ class RefreshToken:
     usr: int
     device: int
     expires: int | None
+    locked: bool
 
 
 def digest(token: str) -> bytes:
@@ -88,8 +89,12 @@ def add_refresh(
 
 
 def find_refresh(txn: Txn, token_hash: bytes) -> RefreshToken | None:
-    row = txn.one("SELECT nid, usr, device, expires FROM refresh_token WHERE hash = ?", (token_hash,))
-    return None if row is None else RefreshToken(*row)
+    row = txn.one(
+        "SELECT r.nid, r.usr, r.device, r.expires, a.locked FROM refresh_token r JOIN account a ON a.usr = r.usr"
+        " WHERE r.hash = ?",
+        (token_hash,),
+    )
+    return None if row is None else RefreshToken(row[0], row[1], row[2], row[3], bool(row[4]))
 
 
 def settle(txn: Txn, refresh: int) -> None:

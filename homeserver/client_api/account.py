@@ -6,6 +6,7 @@ import msgspec
 from homeserver.http.endpoint import Call, MaybeUser, User, endpoint
 from homeserver.protocol.errors import forbidden, guest_forbidden
 from homeserver.services.accounts import Accounts
+from homeserver.services.callers import user_locked
 from homeserver.services.passwords import Passwords
 from homeserver.services.uia import PASSWORD, InteractiveAuth, UiaResult
 from storage.accounts import Account
@@ -79,4 +80,7 @@ class AccountPage:
         user_id = result.user_id if caller is None else caller.user_id
         if user_id is None:
             raise forbidden("Nobody was authenticated")
-        return await self._accounts.find_local(user_id)
+        account = await self._accounts.find_local(user_id)
+        if account.locked:
+            raise user_locked()
+        return account

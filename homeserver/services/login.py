@@ -120,7 +120,8 @@ class Login:
     async def sign_in(self, account: Account, wanted: SignIn) -> dict[str, object]:
         """Sign a device of the account in; the answer of POST /login."""
         prepared = self.prepare(account.user_id, wanted)
-        await self._database.write(sign_in.start, account.usr, prepared.session)
+        if await self._database.write(sign_in.start, account.usr, prepared.session) is None:
+            raise user_deactivated()
         self._sessions.forget_user(account.usr)
         return prepared.answer
 
@@ -159,6 +160,8 @@ class Login:
         found = await self._database.write(sign_in.refresh, digest(token), new)
         if found is None:
             raise unknown_token()
+        if found.locked:
+            raise user_locked()
         if found.expires is not None and found.expires <= new.now:
             raise unknown_token(soft_logout=True)
         self._sessions.forget_user(found.usr)

@@ -5,7 +5,7 @@ from typing import Any
 
 import bcrypt
 
-from storage import accounts, threepids
+from storage import account_removal, accounts, sign_in, threepids
 from tests.harness.server import EPOCH_MS, PASSWORD, HomeserverCase, Reply, Session
 
 WHOAMI = "/_matrix/client/v3/account/whoami"
@@ -99,6 +99,18 @@ class LoginTests(LoginCase):
         account = await self.app.base.db.read(accounts.find, alice.user_id)
         self.assertTrue(account.password.startswith("$argon2id$"))
         self.assertEqual((await self.post(user="alice", password="old password")).status, 200)
+
+    async def test_an_account_that_is_closed_while_somebody_signs_in_stays_closed(self) -> None:
+        alice = await self.register("alice")
+        signing_in = self.begin("POST", LOGIN, {"type": "m.login.password", "user": "alice", "password": PASSWORD})
+        usr = (await self.app.base.db.read(accounts.find, alice.user_id)).usr
+        await self.app.base.db.write(account_removal.close, usr, False)
+        reply = await signing_in
+        if reply.status == 200:  # it came before the closing, which then ended it
+            reply = await self.whoami(reply.json["access_token"])
+        self.assertIn(reply.json["errcode"], ("M_USER_DEACTIVATED", "M_UNKNOWN_TOKEN"))
+        session = sign_in.NewSession("LATE", None, sign_in.NewTokens(b"hash", 0))
+        self.assertIsNone(await self.app.base.db.write(sign_in.start, usr, session))
 
     async def test_only_services_sign_in_as_services(self) -> None:
         alice = await self.register("alice")
@@ -270,6 +282,22 @@ class ModerationTests(LoginCase):
         await self.request("POST", "/_matrix/client/v3/logout", token=self.alice, expect=200)
         await self.put("locked", False)
         self.assertEqual((await self.whoami(self.alice)).json["errcode"], "M_UNKNOWN_TOKEN")
+
+    async def test_no_way_leads_into_a_locked_account(self) -> None:
+        refreshable = (await self.post(user="alice", refresh_token=True)).json
+        await self.put("locked", True)
+        proof = {"type": "m.login.password", "user": "alice", "password": PASSWORD}
+        for path, body in (
+            (REFRESH, {"refresh_token": refreshable["refresh_token"]}),
+            ("/_matrix/client/v3/account/password", {"new_password": "x", "auth": proof}),
+            ("/_matrix/client/v3/account/deactivate", {"auth": proof}),
+        ):
+            reply = await self.request("POST", path, body)
+            self.assertEqual((reply.status, reply.json["errcode"]), (401, "M_USER_LOCKED"), path)
+        await self.put("locked", False)
+        self.assertEqual((await self.whoami(self.alice)).status, 200)
+        reply = await self.request("POST", REFRESH, {"refresh_token": refreshable["refresh_token"]})
+        self.assertEqual(reply.status, 200)
 
     async def test_a_suspended_account_may_read(self) -> None:
         self.assertEqual((await self.put("suspended", True)).json, {"suspended": True})
