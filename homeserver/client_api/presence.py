@@ -19,7 +19,7 @@ class PresencePage:
     async def get(self, caller: User, call: Call) -> dict[str, Any]:
         return await self._presence.get(caller, call.params["userId"])
 
-    @endpoint("PUT", STATUS, spec=SPEC)
+    @endpoint("PUT", STATUS, limit="user_data", spec=SPEC)
     async def set(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, Any]:
         require_self(caller, call, "change")
         state, status = parsed_status(body)

@@ -33,7 +33,7 @@ class PushRulePage:
     async def one(self, caller: User, call: Call) -> dict[str, Any]:
         return (await self._rules.rule(caller, call.params["kind"], call.params["ruleId"])).render()
 
-    @endpoint("PUT", RULE, spec=SPEC)
+    @endpoint("PUT", RULE, limit="user_data", spec=SPEC)
     async def put(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, Any]:
         before, after = call.query.get("before"), call.query.get("after")
         await self._rules.put(caller, call.params["kind"], call.params["ruleId"], body, before, after)

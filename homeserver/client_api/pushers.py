@@ -17,7 +17,7 @@ class PusherPage:
     async def everything(self, caller: User) -> dict[str, Any]:
         return {"pushers": await self._pushers.of_user(caller)}
 
-    @endpoint("POST", "/_matrix/client/v3/pushers/set", spec=SPEC)
+    @endpoint("POST", "/_matrix/client/v3/pushers/set", limit="user_data", spec=SPEC)
     async def set(self, caller: User, body: dict[str, Any]) -> dict[str, Any]:
         await self._pushers.set(caller, body)
         return {}

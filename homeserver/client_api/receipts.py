@@ -16,7 +16,7 @@ class ReceiptPage:
         self._receipts = receipts
         self._presence = presence
 
-    @endpoint("POST", ROOM + "/receipt/{receiptType}/{eventId}", optional_body=True, spec=SPEC)
+    @endpoint("POST", ROOM + "/receipt/{receiptType}/{eventId}", limit="user_data", optional_body=True, spec=SPEC)
     async def send(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, Any]:
         params = call.params
         await self._receipts.send(caller, params["roomId"], params["receiptType"], params["eventId"], body)
@@ -24,7 +24,10 @@ class ReceiptPage:
         return {}
 
     @endpoint(
-        "POST", ROOM + "/read_markers", spec="https://spec.matrix.org/v1.19/client-server-api/#fully-read-markers"
+        "POST",
+        ROOM + "/read_markers",
+        limit="user_data",
+        spec="https://spec.matrix.org/v1.19/client-server-api/#fully-read-markers",
     )
     async def set_markers(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, Any]:
         await self._receipts.set_markers(caller, call.params["roomId"], body)

@@ -24,7 +24,7 @@ class TypingPage:
         self._typing = typing
         self._presence = presence
 
-    @endpoint("PUT", "/_matrix/client/v3/rooms/{roomId}/typing/{userId}", spec=SPEC)
+    @endpoint("PUT", "/_matrix/client/v3/rooms/{roomId}/typing/{userId}", limit="user_data", spec=SPEC)
     async def set(self, caller: User, call: Call, body: TypingBody) -> dict[str, Any]:
         require_self(caller, call, "change")
         if body.timeout is not None and body.timeout < 0:

@@ -191,6 +191,7 @@ class RateLimits:
     delayed_events: Rate = option("Managing delayed events", default=Rate(2.0, 20))
     keys: Rate = option("Uploading and claiming keys", default=Rate(20.0, 200))
     media: Rate = option("Uploading files", default=Rate(2.0, 50))
+    user_data: Rate = option("Receipts, typing, presence, push rules and pushers", default=Rate(20.0, 200))
     search: Rate = option("Searching", default=Rate(2.0, 30))
     reports: Rate = option("Reporting content", default=Rate(0.2, 10))
 
