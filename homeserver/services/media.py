@@ -2,6 +2,7 @@
 """How files come in and go out: uploads, ids made ahead of them, downloads that wait for them, thumbnails."""
 
 import io
+import logging
 from typing import BinaryIO, Protocol
 
 import attrs
@@ -27,6 +28,8 @@ THUMBNAILS_WAITING = 64
 MAX_NAME = 255
 MAX_KIND = 255
 MEDIA_ID_BYTES = 18
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -128,7 +131,11 @@ class MediaStore:
                 waiting.callback(None)
 
     async def _store(self, file: BinaryIO, kind: str | None, name: str | None) -> Content:
-        sha256, size = await self._runtime.in_pool("media", DISK_THREADS, self._files.store, file)
+        try:
+            sha256, size = await self._runtime.in_pool("media", DISK_THREADS, self._files.store, file)
+        except OSError as error:
+            _log.error("a file could not be stored: %s", error)
+            raise MatrixError(507, "M_UNKNOWN", "The server could not store the file") from None
         return Content(sha256, size, clean_kind(kind), clean_name(name))
 
     async def download(self, uri: MediaUri, timeout_ms: int, *, signed_in: bool) -> Opened:

@@ -75,6 +75,11 @@ class UploadTests(MediaCase):
         self.assertEqual(len([p for p in (self.folder / "media" / "content").rglob("*") if p.is_file()]), 1)
         self.assertIn('"b"', (await self.download(two)).headers["content-disposition"])
 
+    async def test_a_file_that_cannot_be_stored_is_not_there(self) -> None:
+        (self.folder / "media").write_bytes(b"where a folder should be")
+        reply = await self.request("POST", UPLOAD, None, self.alice, raw=b"x")
+        self.assertEqual((reply.status, reply.json["errcode"]), (507, "M_UNKNOWN"))
+
     async def test_media_outlives_a_restart(self) -> None:
         media_id = await self.upload(b"kept")
         await self.restart_server()
