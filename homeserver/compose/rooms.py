@@ -71,7 +71,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     access = RoomAccess(db)
     aliases = Aliases(db, server_name, access, spine.state, spine.sender)
     settings = RoomSettings(db, userdata.push_rules)
-    writer = MemberWriter(db, spine.locks, spine.sender, spine.state)
+    writer = MemberWriter(db, spine.locks, spine.sender, spine.snapshots)
     personal = Personal(accounts.profiles, userdata.data, settings)
     membership = Membership(db, writer, JoinRules(db), personal, aliases)
     people.follow(base, accounts, writer, membership)

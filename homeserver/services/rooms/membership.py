@@ -16,7 +16,7 @@ from homeserver.services.database import Database
 from homeserver.services.rooms.join_rules import CREATE, DECIDING, JoinRules
 from homeserver.services.rooms.locks import RoomLocks
 from homeserver.services.rooms.send import Sender
-from homeserver.services.rooms.state import RoomState
+from homeserver.services.rooms.snapshot import Snapshots
 from homeserver.services.rooms.summary import Resolver
 from storage import membership, names, participation
 
@@ -99,11 +99,11 @@ Decide = Callable[[Case], Awaitable[Content | None]]
 class MemberWriter:
     """Writes one membership event at a time, decided on the state under the room's lock."""
 
-    def __init__(self, db: Database, locks: RoomLocks, sender: Sender, state: RoomState) -> None:
+    def __init__(self, db: Database, locks: RoomLocks, sender: Sender, snapshots: Snapshots) -> None:
         self._db = db
         self._locks = locks
         self._sender = sender
-        self._state = state
+        self._snapshots = snapshots
 
     async def change(self, user: User, room_id: str, target: str, decide: Decide) -> str | None:
         """Write what `decide` says the target's membership becomes, sent by `user`; returns the event that stands then.
@@ -111,7 +111,7 @@ class MemberWriter:
         None or the content that stands already write nothing. Raises M_FORBIDDEN when the room's rules refuse it.
         """
         async with self._locks.lock(room_id) as held:
-            case = Case(target, await self._state.current(room_id, [*DECIDING, (MEMBER, target)]))
+            case = Case(target, await self._current(room_id, [*DECIDING, (MEMBER, target)]))
             content = await decide(case)
             before = case.before
             if content is None:
@@ -120,6 +120,12 @@ class MemberWriter:
                 return before.event_id
             draft = Draft(MEMBER, dict(content), user.user_id, target)
             return (await self._sender.append_in(held, [draft]))[0]
+
+    async def _current(self, room_id: str, keys: Sequence[StateKey]) -> dict[StateKey, Event]:
+        snapshot = await self._snapshots.get(room_id, keys)
+        if snapshot is None:
+            return {}
+        return {key: entry.event for key in keys if (entry := snapshot.entries.get(key)) is not None}
 
     async def hosted(self, room_id: str) -> bool:
         """Whether this server is in the room, or the room is empty and its state is here."""
