@@ -78,7 +78,7 @@ class Presence:
             raise invalid_param(f"status_msg has at most {MAX_STATUS_BYTES} bytes")
         if not self.enabled:
             return
-        person = await self._person(user.usr)
+        person = self._person(user.usr)
         now = self._runtime.now_ms()
         changed = person.status != status or person.state != STATES[state]
         person.status = status
@@ -98,16 +98,16 @@ class Presence:
             return
         person = self._people.get(user.usr)
         if person is None:
-            self._runtime.background("presence", self._arrive(user.usr, set_presence))
-            yield
-            self._left_sync(user.usr, 0)
-            return
+            person = self._people[user.usr] = Person(user.usr, OFFLINE, None, 0, self._runtime.now_ms())
+            self._runtime.background("presence", self._arrive(person, set_presence))
+        else:
+            self._sync_says(person, set_presence)
         person.syncs += 1
-        self._sync_says(person, set_presence)
         try:
             yield
         finally:
-            self._left_sync(user.usr, 1)
+            person.syncs -= 1
+            person.last_sync = self._runtime.now_ms()
 
     def active(self, usr: int) -> None:
         """The user did something: sent, read, typed."""
@@ -184,18 +184,16 @@ class Presence:
 
     # Upkeep
 
-    async def _person(self, usr: int) -> Person:
-        person = self._people.get(usr)
-        if person is not None:
-            return person
-        stored = (await self._database.point(presence.of_users, [usr])).get(usr)
+    def _person(self, usr: int) -> Person:
         fresh = Person(usr, OFFLINE, None, 0, self._runtime.now_ms())
-        if stored is not None:
-            fresh.status, fresh.last_active = stored.status, stored.last_active
         return self._people.setdefault(usr, fresh)
 
-    async def _arrive(self, usr: int, set_presence: str) -> None:
-        self._sync_says(await self._person(usr), set_presence)
+    async def _arrive(self, person: Person, set_presence: str) -> None:
+        """Somebody syncs who did not lately: they have the status that they had."""
+        stored = (await self._database.point(presence.of_users, [person.usr])).get(person.usr)
+        if stored is not None and person.state == OFFLINE:
+            person.status, person.last_active = stored.status, stored.last_active
+        self._sync_says(person, set_presence)
 
     def _sync_says(self, person: Person, set_presence: str) -> None:
         now = self._runtime.now_ms()
@@ -207,12 +205,6 @@ class Presence:
         elif person.state == OFFLINE:
             person.state, person.last_active = ONLINE, now
             self._save_soon(person)
-
-    def _left_sync(self, usr: int, syncs: int) -> None:
-        person = self._people.get(usr)
-        if person is not None:
-            person.syncs -= syncs
-            person.last_sync = self._runtime.now_ms()
 
     def _plan_sweep(self) -> None:
         self._sweep = self._runtime.call_later(SWEEP_SECONDS, self._sweep_all)

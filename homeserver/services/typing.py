@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is typing where, right now; nothing of it outlives the process."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -11,6 +11,7 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.notifier import Notifier
 from storage import standing
+from storage.txn import Change
 
 USUAL_MS = 30_000
 LONGEST_MS = 120_000
@@ -28,6 +29,7 @@ class Typing:
         self._notifier = notifier
         self._rooms: dict[int, dict[str, IDelayedCall]] = {}
         self._observers: list[Observer] = []
+        database.subscribe(self._published)
 
     def observe(self, observer: Observer) -> None:
         """Have local starts and stops told to `observer`, for other servers."""
@@ -50,6 +52,16 @@ class Typing:
         """A user sent their message or left: they do not type any more."""
         if room in self._rooms and self._note(room, user_id, False, 0, room_id):
             self._tell(room, room_id, user_id, False)
+
+    def _published(self, position: int, changes: Sequence[Change]) -> None:
+        """Who leaves a room does not type in it any more."""
+        for change in changes:
+            if change.stream == "membership" and change.room in self._rooms and change.user is not None:
+                names = self._database.names
+                user_id = names.user_ids.get(change.user)
+                room_id, _ = names.room_ids.get(change.room, ("", ""))
+                if user_id is not None and user_id in self._rooms[change.room]:
+                    self.stopped(change.room, room_id, user_id)
 
     def in_rooms(self, rooms: Iterable[int]) -> dict[int, list[str]]:
         """The users typing in each of these rooms, in the order they started; the list is empty where nobody does.

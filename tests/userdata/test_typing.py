@@ -2,6 +2,7 @@
 """Typing: who does where, until when, and who is told."""
 
 from homeserver.services.typing import Typing
+from storage import membership
 from tests.harness.server import Session
 from tests.userdata.case import UserDataCase, in_room
 
@@ -54,6 +55,11 @@ class TypingTests(UserDataCase):
     async def test_nobody_types_for_hours(self) -> None:
         await self.call(self.alice, "PUT", self.path(self.alice), {"typing": True, "timeout": 10**9})
         self.clock.advance(121)
+        self.assertEqual(self.now(), [])
+
+    async def test_who_leaves_stops(self) -> None:
+        await self.call(self.alice, "PUT", self.path(self.alice), {"typing": True})
+        await self.set_membership(self.room, self.alice, membership.LEAVE)
         self.assertEqual(self.now(), [])
 
     async def test_bad_requests_are_refused(self) -> None:
