@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import attrs
+import orjson
 
 from homeserver.protocol.room_versions import lookup
 from storage import names
-from storage.events import COLUMNS, HIDDEN, StoredEvent, resolved, unpack_id
+from storage.events import COLUMNS, HIDDEN, ORD_SHIFT, StoredEvent, resolved, unpack_id
 from storage.membership import JOIN
 from storage.txn import Txn
 
@@ -301,3 +302,64 @@ def stripped_states(txn: Txn, usr: int, rooms: Sequence[int]) -> Mapping[int, by
     condition, params = txn.any("room", rooms)
     rows = txn.all(f"SELECT room, events FROM stripped_state WHERE usr = ? AND {condition}", (usr, *params))
     return {row[0]: bytes(row[1]) for row in rows}
+
+
+def senders_of(txn: Txn, nids: Sequence[int]) -> dict[int, str]:
+    """Who sent each of the events."""
+    if not nids:
+        return {}
+    condition, params = txn.any("nid", nids)
+    rows = txn.all(f"SELECT nid, sender FROM event WHERE {condition}", params)
+    ids = names.user_ids(txn, {row[1] for row in rows})
+    return {nid: ids[sender] for nid, sender in rows}
+
+
+def space_children(txn: Txn, spaces: Sequence[int]) -> set[str]:
+    """The ids of rooms that any of the spaces names as a child, by a way to it."""
+    kind = names.etype_nid(txn, "m.space.child")
+    if not spaces or kind is None:
+        return set()
+    condition, params = txn.any("n.room", spaces)
+    rows = txn.all(
+        "SELECT k.key, e.content FROM state_now n JOIN skey k ON k.nid = n.skey JOIN event e ON e.nid = n.event"
+        f" WHERE {condition} AND k.etype = ?",
+        (*params, kind),
+    )
+    return {
+        bytes(key).decode("utf-8", "surrogatepass")
+        for key, content in rows
+        if isinstance(orjson.loads(content).get("via"), list)
+    }
+
+
+BUMPING = (
+    "m.room.create",
+    "m.room.message",
+    "m.room.encrypted",
+    "m.sticker",
+    "m.call.invite",
+    "m.poll.start",
+    "org.matrix.msc3381.poll.start",
+    "m.beacon_info",
+    "org.matrix.msc3672.beacon_info",
+)
+BUMP_REACH = 100
+
+
+def last_bumps(txn: Txn, rooms: Sequence[int], upto: int) -> dict[int, int]:
+    """The position of the last event of each room that is activity of people, as far as it is among the newest."""
+    numbers = {number for name in BUMPING if (number := names.etype_nid(txn, name)) is not None}
+    sql = "SELECT nid, etype FROM event WHERE room = ? AND ord <= ? ORDER BY ord DESC LIMIT ?"
+    if txn.dialect == "sqlite":
+        recent = {room: txn.all(sql, (room, upto << ORD_SHIFT, BUMP_REACH)) for room in rooms}
+    else:
+        recent = {room: [] for room in rooms}
+        lateral = sql.replace("room = ?", "room = w.room")
+        together = f"SELECT w.room, x.nid, x.etype FROM unnest(?::int[]) AS w(room) CROSS JOIN LATERAL ({lateral}) x"
+        for room, nid, etype in txn.all(together, (list(rooms), upto << ORD_SHIFT, BUMP_REACH)):
+            recent[room].append((nid, etype))
+    return {
+        room: next((nid for nid, etype in rows if etype in numbers), rows[-1][0])
+        for room, rows in recent.items()
+        if rows
+    }

@@ -4,6 +4,7 @@
 import attrs
 
 from homeserver.client_api.filter import FilterPage
+from homeserver.client_api.sliding_sync import SlidingSyncPage
 from homeserver.client_api.sync import Sync as SyncPage
 from homeserver.compose.base import Base
 from homeserver.compose.e2e import Encryption
@@ -16,6 +17,10 @@ from homeserver.services.sync.joined import JoinedRooms
 from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.news import Newsroom
 from homeserver.services.sync.rendering import RowRenderer
+from homeserver.services.sync.sliding.connections import Connections
+from homeserver.services.sync.sliding.engine import SlidingSync
+from homeserver.services.sync.sliding.facts import FactsOfRooms
+from homeserver.services.sync.sliding.job import Tools
 
 
 @attrs.frozen
@@ -23,6 +28,7 @@ class Sync:
     """What other areas need of this one."""
 
     engine: SyncEngine
+    sliding: SlidingSync
     joined: JoinedRooms
     pages: tuple[object, ...]
 
@@ -38,6 +44,10 @@ def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine) -> Sync
     engine = SyncEngine(runtime, db, notifier, joined, newsroom, sources, parts)
     base.lifecycle.on_stop(notifier.wake_everybody)
     base.metrics.gauge("parley_open_long_polls", "Requests that wait for news", notifier.waiting)
+    tools = Tools(parts.told, parts.render, FactsOfRooms(), Connections())
+    sliding = SlidingSync(runtime, db, notifier, joined, newsroom, sources, tools)
+    base.lifecycle.on_stop(sliding.save)
+    base.metrics.gauge("parley_sliding_connections", "Sliding sync connections in memory", tools.connections.__len__)
     filters = Filters(db)
-    pages = (SyncPage(engine, filters), FilterPage(filters))
-    return Sync(engine, joined, pages)
+    pages = (SyncPage(engine, filters), FilterPage(filters), SlidingSyncPage(sliding))
+    return Sync(engine, sliding, joined, pages)

@@ -10,3 +10,12 @@ CREATE TABLE filter (
     PRIMARY KEY (usr, number),
     UNIQUE (usr, digest)
 ){compact};
+
+-- A sliding sync connection as it was when the server last stopped; its positions say whether it is still that.
+CREATE TABLE sliding_connection (
+    usr {int} NOT NULL,
+    device {int} NOT NULL,
+    name {blob} NOT NULL,
+    document {blob} NOT NULL,
+    PRIMARY KEY (usr, device, name)
+){compact};

@@ -213,7 +213,8 @@ class World:
         place = self.random.choice(["", f"/rooms/{quote(room)}"])
         kind = self.random.choice(["x.y", "x.z"])
         path = f"/user/{quote(who.user_id)}{place}/account_data/{kind}"
-        return f"{who.user_id} notes {kind} {place}: {await self._ask('PUT', path, {'n': self.random.randrange(999)}, who)}"
+        made = await self._ask("PUT", path, {"n": self.random.randrange(999)}, who)
+        return f"{who.user_id} notes {kind} {place}: {made}"
 
     async def _redact(self, who: Session, room: str) -> str:
         if not self.sent.get(room):

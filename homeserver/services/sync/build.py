@@ -10,7 +10,7 @@ import attrs
 import orjson
 
 from homeserver.protocol.filters import EventFilter
-from homeserver.protocol.ignoring import InviteAnswer
+from homeserver.protocol.ignoring import InviteAnswer, InvitePolicy
 from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.plan import Plan, RoomAsk
 from homeserver.services.sync.rooms import Render, Section, render_entry, room_sections, says_something
@@ -226,7 +226,7 @@ def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) 
         room_id = names.room_id(txn, standing.room)
         row = by.get(standing.event)
         if not chosen.allows_room(room_id) or (
-            name == "invite" and row is not None and _is_unwelcome(plan, row.event.sender)
+            name == "invite" and row is not None and is_unwelcome(row.event.sender, plan.ignored, plan.invites)
         ):
             continue
         state = orjson.loads(stripped.get(standing.room, b"[]"))
@@ -236,9 +236,9 @@ def _previews(txn: Txn, plan: Plan, standings: Sequence[Membership], name: str) 
     return found
 
 
-def _is_unwelcome(plan: Plan, inviter: str) -> bool:
-    """ "Invite events [...] MUST NOT be served over client synchronisation endpoints" where they are blocked. """
-    return inviter in plan.ignored or plan.invites.answer(inviter) is not InviteAnswer.ALLOW
+def is_unwelcome(inviter: str, ignored: frozenset[str], invites: InvitePolicy) -> bool:
+    """ "Invite events [...] MUST NOT be served over client synchronisation endpoints" where they are blocked."""
+    return inviter in ignored or invites.answer(inviter) is not InviteAnswer.ALLOW
 
 
 def with_membership(state: list[dict[str, Any]], row: EventRow) -> list[dict[str, Any]]:

@@ -50,9 +50,12 @@ def room_token(ord_: int) -> str:
 
 
 def parse_room_token(text: str) -> int:
-    """The order of a point in a room: events below it lie before it. Takes sync tokens too; raises M_INVALID_PARAM."""
+    """The order of a point in a room: events below it lie before it. Raises M_INVALID_PARAM.
+
+    Takes the tokens of sync and the positions of sliding sync too, which begin with one.
+    """
     if text.startswith("s"):
-        return point_after(parse_sync_token(text).pos)
+        return point_after(parse_sync_token(text.partition(".")[0]).pos)
     digits = text[2:] if text.startswith("t-") else text[1:]
     if not text.startswith("t") or not _is_number(digits):
         raise invalid_param("Invalid pagination token")
