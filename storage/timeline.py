@@ -14,7 +14,7 @@ from storage.txn import Txn
 MEMBER = "m.room.member"
 HISTORY_VISIBILITY = "m.room.history_visibility"
 NOT_SHOWN = REJECTED | SOFT_FAILED | OUTLIER | HIDDEN
-LONGEST_CHAIN = 1_000
+LONGEST_CHAIN = 200
 LOWEST, HIGHEST = -(2**62), 2**62
 NEARBY = 1_000
 

@@ -104,7 +104,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
 def read_page(db: Database, access: RoomAccess, spine: Spine) -> RoomRead:
     """What has happened in rooms."""
     renderer = spine.renderer
-    return RoomRead(History(db, access, renderer), Context(db, access, renderer), RoomBeginnings(db, access, renderer))
+    return RoomRead(History(db, renderer), Context(db, access, renderer), RoomBeginnings(db, access, renderer))
 
 
 def relation_pages(db: Database, access: RoomAccess, spine: Spine) -> tuple[object, ...]:

@@ -208,7 +208,11 @@ def _search(
             if hit.room not in readers:
                 readers[hit.room] = reader_of(txn, user.usr, user.user_id, names.room_id(txn, hit.room))
             reader = readers[hit.room]
-            if event is None or reader is None or not passes(chosen, event) or not visible_of(txn, reader, [event]):
+            if event is None or reader is None or not passes(chosen, event):
+                continue
+            seen = visible_of(txn, reader, [event])
+            # What an erased sender said is not found by those who see only that something was said.
+            if not seen or seen[0].content != event.content:
                 continue
             found.append(Result(reader, event, hit.rank, looked_at))
             if len(found) > limit:

@@ -11,7 +11,7 @@ from homeserver.protocol.errors import MatrixError, bad_json, invalid_param
 from homeserver.protocol.filters import EVERYTHING, EventFilter, parse_event_filter
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.rooms.read import Reader, RoomAccess, visible_of
+from homeserver.services.rooms.read import Reader, not_in_room, reader_of, visible_of
 from homeserver.services.sync.tokens import parse_room_token, point_after, room_token
 from storage import events, names, relations, timeline
 from storage.events import ORD_SHIFT, StoredEvent
@@ -56,7 +56,7 @@ class Stretch:
 
 @attrs.frozen(slots=True)
 class Page:
-    """What was found: events, the order at which the search stopped (None: nothing is left), members to go with them."""
+    """What was found: events, the order where the search stopped (None: nothing is left), members to go with them."""
 
     events: list[StoredEvent]
     stopped_at: int | None
@@ -87,16 +87,14 @@ def parse_direction(given: str | None, default: str | None = None) -> bool:
 class History:
     """The `/messages` of a room."""
 
-    def __init__(self, db: Database, access: RoomAccess, renderer: Renderer) -> None:
+    def __init__(self, db: Database, renderer: Renderer) -> None:
         self._db = db
-        self._access = access
         self._renderer = renderer
 
     async def messages(self, user: User, room_id: str, query: PageQuery) -> dict[str, Any]:
         """One page. Raises M_FORBIDDEN for those who may not look inside, M_INVALID_PARAM for a bad token."""
         since = None if query.since is None else parse_room_token(query.since)
         until = None if query.until is None else parse_room_token(query.until)
-        reader = await self._access.reader(user, room_id)
         latest = point_after(self._db.published)
         start = since if since is not None else (latest if query.backward else LOWEST)
         if query.backward:
@@ -104,9 +102,10 @@ class History:
         else:
             stretch = Stretch(start - 1, (latest if until is None else min(until, latest)) - 1)
         limit = min(query.limit, MAX_LIMIT if query.filter.limit is None else query.filter.limit)
-        page = Page([], None, [])
-        if query.filter.allows_room(room_id) and limit > 0:
-            page = await self._db.read(gather, reader, stretch, query.backward, limit, query.filter)
+        looked = await self._db.read(_page, user, room_id, stretch, query.backward, limit, query.filter)
+        if looked is None:
+            raise not_in_room()
+        reader, page = looked
         shown = await self._renderer.client_events([*page.events, *page.members], user, up_to=reader.frozen_at)
         start_token = query.since if query.since is not None else room_token(max(start, -(2**61)))
         answer: dict[str, Any] = {"start": start_token, "chunk": shown[: len(page.events)]}
@@ -118,6 +117,18 @@ class History:
 
 
 # ---- in one read transaction ----
+
+
+def _page(
+    txn: Txn, user: User, room_id: str, stretch: Stretch, backward: bool, limit: int, chosen: EventFilter
+) -> tuple[Reader, Page] | None:
+    """The caller as a reader and the page; None when they may not look inside."""
+    reader = reader_of(txn, user.usr, user.user_id, room_id)
+    if reader is None:
+        return None
+    if limit == 0 or not chosen.allows_room(room_id):
+        return reader, Page([], None, [])
+    return reader, gather(txn, reader, stretch, backward, limit, chosen)
 
 
 def gather(txn: Txn, reader: Reader, stretch: Stretch, backward: bool, limit: int, chosen: EventFilter) -> Page:
@@ -132,12 +143,12 @@ def gather(txn: Txn, reader: Reader, stretch: Stretch, backward: bool, limit: in
         asked = min(max(2 * (limit - len(found)), 20), 500)
         batch = timeline.page(txn, reader.room, above=above, up_to=up_to, backward=backward, limit=asked, wanted=wanted)
         exhausted = len(batch) < asked
-        seen = {event.nid for event in visible_of(txn, reader, batch)}
+        seen = {event.nid: event for event in visible_of(txn, reader, batch)}
         for event in batch:
             looked_at += 1
             stopped_at = event.ord
             if event.nid in seen and passes(chosen, event):
-                found.append(event)
+                found.append(seen[event.nid])
                 if len(found) == limit:
                     exhausted = exhausted and event is batch[-1]
                     break

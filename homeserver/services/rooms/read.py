@@ -12,10 +12,12 @@ from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_room_id
 from homeserver.protocol.ignoring import IGNORED_USERS, ignored_users
 from homeserver.protocol.power_levels import PowerLevels
+from homeserver.protocol.redaction import redact
+from homeserver.protocol.room_versions import lookup
 from homeserver.protocol.visibility import can_see, visibility_in
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from storage import account_data, events, membership, names, state, timeline
+from storage import account_data, accounts, events, membership, names, state, timeline
 from storage.events import HIDDEN, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
 from storage.membership import JOIN
 from storage.timeline import Circumstance
@@ -61,9 +63,9 @@ class RoomAccess:
 
     async def reader(self, user: User, room_id: str) -> Reader:
         """The caller as a reader of the room; M_FORBIDDEN for those who may not look inside, and unknown rooms."""
-        found = await self._db.read(reader_of, user.usr, user.user_id, room_id) if is_room_id(room_id) else None
+        found = await self._db.point(reader_of, user.usr, user.user_id, room_id) if is_room_id(room_id) else None
         if found is None:
-            raise forbidden("You are not in this room, and it cannot be read from outside")
+            raise not_in_room()
         return found
 
     async def is_joined(self, usr: int, room_id: str) -> bool:
@@ -82,7 +84,7 @@ class RoomAccess:
 
     async def event(self, reader: Reader, event_id: str) -> StoredEvent:
         """One event of the room; M_NOT_FOUND when there is none that the reader may see."""
-        found = await self._db.read(_visible_event, reader, event_id)
+        found = await self._db.point(_visible_event, reader, event_id)
         if found is None:
             raise not_found("Event not found")
         return found
@@ -94,6 +96,10 @@ class RoomAccess:
     async def state_event(self, reader: Reader, key: tuple[str, str]) -> StoredEvent | None:
         """One event of the state that the reader is shown."""
         return await self._db.point(_state_event, reader, key)
+
+
+def not_in_room() -> MatrixError:
+    return forbidden("You are not in this room, and it cannot be read from outside")
 
 
 # ---- in one read transaction ----
@@ -126,7 +132,26 @@ def reader_of(txn: Txn, usr: int, user_id: str, room_id: str) -> Reader | None:
 def visible_of(txn: Txn, reader: Reader, found: Sequence[StoredEvent]) -> list[StoredEvent]:
     shown = [event for event in found if not event.flags & NOT_SHOWN and event.ord is not None]
     held = timeline.circumstances(txn, reader.room, reader.user_id, [event.nid for event in shown])
-    return [event for event in shown if sees(reader, event, held.get(event.nid))]
+    seen = [event for event in shown if sees(reader, event, held.get(event.nid))]
+    senders = names.user_nids(txn, {event.sender for event in seen})
+    gone = accounts.erased(txn, list(senders.values())) if senders else frozenset()
+    if not gone:
+        return seen
+    return [
+        _blank(txn, event) if senders[event.sender] in gone and held[event.nid].membership != "join" else event
+        for event in seen
+    ]
+
+
+def _blank(txn: Txn, event: StoredEvent) -> StoredEvent:
+    """An event as its erased sender wished: "any users which join the room after the erasure request are served
+    redacted copies of the events"; who was in the room at the time is not among them.
+    """
+    version = lookup(names.room_version(txn, event.room))
+    if version is None:
+        return event
+    kept = redact(version, {"type": event.type, "content": orjson.loads(event.content)})["content"]
+    return event._replace(content=orjson.dumps(kept))
 
 
 def sees(reader: Reader, event: StoredEvent, held: Circumstance | None) -> bool:

@@ -86,8 +86,8 @@ class ThirdPartyInvites:
                 raise not_found("There is no such third-party invite")
             if server_of(offer.sender) != server_of(user.user_id):
                 raise forbidden("The server that made the invite must be asked")
-            proof = {key: signed[key] for key in ("mxid", "token", "signatures")}
-            shown = {"display_name": offer.content.get("display_name", ""), "signed": proof}
+            # The signature covers everything in it, `sender` too.
+            shown = {"display_name": offer.content.get("display_name", ""), "signed": dict(signed)}
             content = {"membership": "invite", "third_party_invite": shown}
             await self._sender.append_in(held, [Draft(MEMBER, content, offer.sender, user.user_id)])
         return room_id
