@@ -17,28 +17,24 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._caches: list[Cache[object, object]] = []
+        self.used = 0
+        self.lock = Lock()
+        self._caches: list[Cache[Any, Any]] = []
 
-    def join(self, cache: "Cache[object, object]") -> None:
+    def join(self, cache: "Cache[Any, Any]") -> None:
+        """Makes a cache one of those that share."""
         self._caches.append(cache)
-
-    def used(self) -> int:
-        """Bytes held by all caches, as they estimate it."""
-        return sum(cache.bytes for cache in self._caches)
 
     def report(self) -> dict[str, tuple[int, int]]:
         """Name of each cache with its entries and bytes."""
         return {cache.name: (len(cache), cache.bytes) for cache in self._caches}
 
     def shrink(self) -> None:
-        """Evicts until the sum is within the limit."""
-        excess = self.used() - self.limit
-        while excess > 0:
+        """Evicts until the sum is within the limit. The caller holds the lock."""
+        while self.used > self.limit:
             cache = max(self._caches, key=lambda one: one.bytes)
-            freed = cache.evict(excess)
-            if not freed:
+            if not cache.evict(self.used - self.limit):
                 return
-            excess -= freed
 
 
 class Cache(Generic[K, V]):
@@ -50,13 +46,13 @@ class Cache(Generic[K, V]):
         self._budget = budget
         self._weigh = weigh
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._lock = Lock()
-        budget.join(self)  # type: ignore[arg-type]
+        budget.join(self)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
+        """The value, which is now the one used last."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -67,33 +63,41 @@ class Cache(Generic[K, V]):
         return entry[0]
 
     def put(self, key: K, value: V) -> None:
+        """Keeps a value, and evicts what is too much."""
         weight = self._weigh(key, value)
-        with self._lock:
+        budget = self._budget
+        with budget.lock:
             old = self._entries.pop(key, None)
             self._entries[key] = (value, weight)
-            self.bytes += weight - (old[1] if old else 0)
-        if self._budget.used() > self._budget.limit:
-            self._budget.shrink()
+            change = weight if old is None else weight - old[1]
+            self.bytes += change
+            budget.used += change
+            if budget.used > budget.limit:
+                budget.shrink()
 
     def drop(self, key: K) -> None:
-        with self._lock:
+        """Forgets one value."""
+        with self._budget.lock:
             old = self._entries.pop(key, None)
-            if old:
+            if old is not None:
                 self.bytes -= old[1]
+                self._budget.used -= old[1]
 
     def clear(self) -> None:
-        with self._lock:
+        """Forgets everything."""
+        with self._budget.lock:
             self._entries.clear()
+            self._budget.used -= self.bytes
             self.bytes = 0
 
     def evict(self, wanted: int) -> int:
-        """Forgets oldest entries until `wanted` bytes are free or nothing is left; gives the bytes freed."""
+        """Forgets oldest entries until `wanted` bytes are free or nothing is left; the caller holds the lock."""
         freed = 0
-        with self._lock:
-            while freed < wanted and self._entries:
-                _, (_, weight) = self._entries.popitem(last=False)
-                freed += weight
-            self.bytes -= freed
+        while freed < wanted and self._entries:
+            _, (_, weight) = self._entries.popitem(last=False)
+            freed += weight
+        self.bytes -= freed
+        self._budget.used -= freed
         return freed
 
 

@@ -166,13 +166,25 @@ class Engine:
 
     # ---- writing ----
 
-    def submit(self, item: WriteItem) -> None:
-        """Queues a write; its outcome comes with a later commit."""
+    def enqueue(self, item: WriteItem) -> None:
+        """Queues a write; its outcome comes with a commit after the next `kick`.
+
+        Who queues several in one turn kicks once at its end: the writer thread then does not compete with the one
+        that still makes work for it.
+        """
+        if self._stopping:
+            raise Unavailable("The server is stopping")
+        self._waiting.append(item)
+
+    def kick(self) -> None:
+        """Wakes the writer thread."""
         with self._wake:
-            if self._stopping:
-                raise Unavailable("The server is stopping")
-            self._waiting.append(item)
             self._wake.notify()
+
+    def submit(self, item: WriteItem) -> None:
+        """`enqueue` and `kick`."""
+        self.enqueue(item)
+        self.kick()
 
     def _write_forever(self) -> None:
         while True:

@@ -38,6 +38,7 @@ class Database:
         self._subscribers: list[Publish] = []
         self._resets: list[Callable[[], None]] = []
         self._observers: list[Callable[[int], None]] = []
+        self._kick_planned = False
         self.published = 0
 
     @property
@@ -98,10 +99,18 @@ class Database:
         assert not kwargs, "write functions take positional arguments"
         done: Deferred[T] = Deferred()
         try:
-            self._engine.submit(WriteItem(fn, args, done))
+            self._engine.enqueue(WriteItem(fn, args, done))
         except StorageError as fault:
             raise as_matrix_error(fault) from fault
+        if not self._kick_planned:
+            self._kick_planned = True
+            self._runtime.call_from_thread(self._kick)
         return await done
+
+    def _kick(self) -> None:
+        """Ends a turn of the reactor: what was queued in it is one batch."""
+        self._kick_planned = False
+        self._engine.kick()
 
     async def read(self, fn: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs ``fn(txn, *args)`` on a reader thread; each statement sees the newest commit."""

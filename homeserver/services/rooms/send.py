@@ -29,11 +29,33 @@ LONGEST_CHAIN = 64
 
 @attrs.define(slots=True, eq=False)
 class _Waiting:
-    """A draft on its way to its event id."""
+    """A draft on its way to its event id. Who leads a chain needs no `done`: it looks at the answer itself."""
 
     draft: Draft
     scope: TxnScope | None
-    done: "Deferred[str]"
+    done: "Deferred[str] | None" = None
+    event_id: str | None = None
+    error: Exception | None = None
+
+    def answer(self, event_id: str) -> None:
+        self.event_id = event_id
+        if self.done is not None:
+            self.done.callback(event_id)
+
+    def refuse(self, error: Exception) -> None:
+        self.error = error
+        if self.done is not None:
+            self.done.errback(error)
+
+    @property
+    def answered(self) -> bool:
+        return self.event_id is not None or self.error is not None
+
+    def result(self) -> str:
+        if self.event_id is None:
+            assert self.error is not None
+            raise self.error
+        return self.event_id
 
 
 class Sender:
@@ -72,15 +94,8 @@ class Sender:
             running = self._transactions.begin(scope)
             if running is not None:
                 return await running
-        waiting = _Waiting(draft, scope, Deferred())
-        queue = self._queues.get(room_id)
-        if queue is None:
-            queue = self._queues[room_id] = [waiting]
-            self._runtime.background("sending", self._drain(room_id, queue))
-        else:
-            queue.append(waiting)
         try:
-            event_id = await waiting.done
+            event_id = await self._in_turn(room_id, draft, scope)
         except Exception as error:
             event_id = await self._sent_before(scope, error)
         if scope is not None:
@@ -101,16 +116,32 @@ class Sender:
             self._transactions.fail(scope, error)
         raise error
 
+    async def _in_turn(self, room_id: str, draft: Draft, scope: TxnScope | None) -> str:
+        """Sends at once when the room is idle; else with all that waits, when the commit under way is through."""
+        queue = self._queues.get(room_id)
+        if queue is not None:
+            following = _Waiting(draft, scope, Deferred())
+            queue.append(following)
+            assert following.done is not None
+            return await following.done
+        queue = self._queues[room_id] = []
+        leading = _Waiting(draft, scope)
+        async with self._locks.lock(room_id) as held:
+            await self._send_chain(held, [leading])
+        if queue:
+            self._runtime.background("sending", self._drain(room_id, queue))
+        else:
+            del self._queues[room_id]
+        return leading.result()
+
     async def _drain(self, room_id: str, queue: list[_Waiting]) -> None:
         """Sends what waits for a room, chain by chain, until nothing does."""
-        while True:
+        while queue:
             async with self._locks.lock(room_id) as held:
                 batch = queue[:LONGEST_CHAIN]
                 del queue[:LONGEST_CHAIN]
                 await self._send_chain(held, batch)
-            if not queue:
-                del self._queues[room_id]
-                return
+        del self._queues[room_id]
 
     async def _send_chain(self, held: Held, batch: Sequence[_Waiting]) -> None:
         """Builds the drafts on one another, writes once and answers; what is refused is answered alone."""
@@ -124,25 +155,25 @@ class Sender:
                         await self._add(stage, snapshot, waiting.draft, waiting.scope)
                         accepted.append(waiting)
                     else:
-                        waiting.done.callback(same)
+                        waiting.answer(same)
                 except MatrixError as refused:
-                    waiting.done.errback(refused)
+                    waiting.refuse(refused)
             if accepted:
                 await self._write(stage, snapshot)
         except Duplicate as error:
             if len(accepted) == 1:
-                accepted[0].done.errback(error)
+                accepted[0].refuse(error)
             else:
                 for waiting in accepted:
                     await self._send_chain(held, [waiting])
             return
         except Exception as error:
             for waiting in batch:
-                if not waiting.done.called:
-                    waiting.done.errback(error)
+                if not waiting.answered:
+                    waiting.refuse(error)
             return
         for waiting, event in zip(accepted, stage.built, strict=True):
-            waiting.done.callback(event.event_id)
+            waiting.answer(event.event_id)
 
     async def current_content(self, room_id: str, key: StateKey) -> dict[str, Any]:
         """The content of a current state event; {} when there is none."""

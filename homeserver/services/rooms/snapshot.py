@@ -27,10 +27,15 @@ LARGEST = 5_000
 
 @attrs.frozen(slots=True)
 class Entry:
-    """A current state event with its number."""
+    """A current state event with its number, and how it is cited."""
 
     nid: int
     event: Event
+    ref: PrevRef
+
+    @classmethod
+    def of(cls, nid: int, event: Event) -> "Entry":
+        return cls(nid, event, event.ref())
 
 
 @attrs.define(slots=True, eq=False)
@@ -133,4 +138,4 @@ def _load(txn: Txn, room_id: str) -> Snapshot | None:
 def _load_entries(txn: Txn, room: int, keys: list[StateKey]) -> dict[StateKey, Entry]:
     current = state.current(txn, room, keys)
     loaded = events.load(txn, current.values())
-    return {key: Entry(nid, loaded[nid]) for key, nid in current.items()}
+    return {key: Entry.of(nid, loaded[nid]) for key, nid in current.items()}

@@ -114,10 +114,13 @@ class Stage:
     def add(self, draft: Draft, ts: int, found: Circumstances = NOTHING, scope: TxnScope | None = None) -> Event:
         """Builds the draft on top of what is staged. Raises `MatrixError`: what the rules refuse is M_FORBIDDEN."""
         keys = auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
-        entries = [entry for key in keys if (entry := self.entry(key)) is not None]
+        found_at = {key: entry for key in keys if (entry := self.entry(key)) is not None}
+        entries = list(found_at.values())
         built = self._build(draft, ts, entries)
         event = built.event
-        state = {key: entry.event for key in (CREATE, *keys) if (entry := self.entry(key)) is not None}
+        state = {key: entry.event for key, entry in found_at.items()}
+        if CREATE not in state and (create := self.entry(CREATE)) is not None:
+            state[CREATE] = create.event
         try:
             authorize(self._version, event, state, self.levels() if self.items or self._snapshot else None)
         except Rejected as refused:
@@ -135,7 +138,7 @@ class Stage:
             draft,
             room_id=self.room_id,
             prev_events=self._prevs(),
-            auth_events=[entry.event.ref() for entry in entries],
+            auth_events=[entry.ref for entry in entries],
             depth=self._depth + 1,
             ts=ts,
             signer=self._author.signer,
@@ -186,15 +189,16 @@ class Stage:
         return lambda kind: levels.user(sender) >= levels.notification(kind)
 
     def _accept(self, item: Item, event: Event) -> None:
+        ref = event.ref()
         if event.key is not None:
-            self._changed[event.key] = Entry(-1 - len(self.items), event)
+            self._changed[event.key] = Entry(-1 - len(self.items), event, ref)
             if event.key in (CREATE, POWER_LEVELS):
                 self._levels = None
             elif _shows_state(event.type, event.content):
                 self._stripped[event.key[1]] = self._stripped_state()
         self.items.append(item)
         self.built.append(event)
-        self._last = event.ref()
+        self._last = ref
         self._depth = event.depth
 
     # ---- writing ----
@@ -224,7 +228,8 @@ class Stage:
     def settle(self, done: Appended) -> Snapshot:
         """The snapshot after the commit: the one the stage was built on, brought up to date, or a new one."""
         last = self.built[-1]
-        refs = {done.heads[-1].event: last.ref()}
+        assert self._last is not None
+        refs = {done.heads[-1].event: self._last}
         snapshot = self._snapshot
         if snapshot is None:
             assert self.room_id is not None
@@ -234,7 +239,7 @@ class Stage:
         snapshot.heads, snapshot.refs, snapshot.depth = done.heads, refs, max(snapshot.depth, last.depth)
         snapshot.state, snapshot.next_row = done.state, done.next_row
         for key, entry in self._changed.items():
-            snapshot.put(key, Entry(done.nids[-1 - entry.nid], entry.event))
+            snapshot.put(key, Entry(done.nids[-1 - entry.nid], entry.event, entry.ref))
         for item in self.items:
             if item.redacting is not None:
                 forget(snapshot, item.redacting.nid)
