@@ -99,8 +99,7 @@ class AccountData:
         """Add or change a tag. Raises M_INVALID_PARAM for a bad name or order."""
         if not _is_short(tag, MAX_TAG_BYTES):
             raise invalid_param(f"The name of a tag has at most {MAX_TAG_BYTES} bytes")
-        order = content.get("order")
-        if "order" in content and (not isinstance(order, int | float) or isinstance(order, bool)):
+        if not _is_order(content.get("order", 0)):
             raise invalid_param("The order of a tag must be a number")
         room = await self._known_room(room_id)
         await self._database.write(_change_tag, user.usr, room, tag, content)
@@ -200,11 +199,15 @@ def _is_short(text: str, limit: int) -> bool:
 
 
 def _tags(content: bytes | None) -> dict[str, Any]:
-    """The tags in an `m.tag` entry, which a client may also have written directly."""
+    """The well-formed tags in an `m.tag` entry, which a client may also have written directly."""
     tags = orjson.loads(content).get("tags") if content is not None else None
     if not isinstance(tags, dict):
         return {}
-    return {name: tag for name, tag in tags.items() if isinstance(tag, dict)}
+    return {name: tag for name, tag in tags.items() if isinstance(tag, dict) and _is_order(tag.get("order", 0))}
+
+
+def _is_order(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _change_tag(txn: Txn, usr: int, room: int, tag: str, content: Mapping[str, Any] | None) -> None:
