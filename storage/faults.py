@@ -66,6 +66,7 @@ def _of_postgresql(error: psycopg2.Error) -> StorageError | None:
         return Unavailable("The server's database accepts no writes at the moment")
     if isinstance(error, (psycopg2.errors.LockNotAvailable, psycopg2.errors.QueryCanceled)):
         return Unavailable("The server's database is busy")
-    if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+    lost = type(error) is psycopg2.DatabaseError and error.pgcode is None  # how libpq reports a connection cut short
+    if lost or isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return Unavailable("The server cannot reach its database")
     return None

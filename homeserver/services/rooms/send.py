@@ -106,7 +106,7 @@ class Sender:
         """The event that was sent under this id in an earlier run; else the error is raised."""
         try:
             found = None if scope is None else await self._transactions.find(scope)
-        except MatrixError:
+        except Exception:  # whatever it is, the transaction must be answered: with the first error
             found = None
         if found is not None:
             return found
