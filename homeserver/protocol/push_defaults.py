@@ -72,6 +72,11 @@ DEFAULTS: Mapping[str, tuple[Definition, ...]] = {"override": OVERRIDE, "underri
 NOTIFYING_TYPES = frozenset({"m.call.invite", "m.room.message", "m.room.encrypted", _POLL_START, _POLL_END})
 
 
+def names_user(definition: Definition) -> bool:
+    """Whether a default rule's conditions hold the user's id."""
+    return any(value is None for condition in definition[1] for value in condition.values())
+
+
 def conditions_for(definition: Definition, user_id: str) -> tuple[Json, ...]:
     """A default rule's conditions with the user's id filled in."""
     return tuple({name: user_id if value is None else value for name, value in c.items()} for c in definition[1])

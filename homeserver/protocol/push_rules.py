@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from homeserver.protocol import push_defaults, push_patterns
-from homeserver.protocol.push_defaults import Json
+from homeserver.protocol.push_defaults import Definition, Json
 
 #: The kinds that clients may set, in the order in which the response lists them.
 KINDS = ("override", "content", "room", "sender", "underride")
@@ -134,18 +134,31 @@ def default_rules(user_id: str) -> dict[str, tuple[Rule, ...]]:
     """The rules of a user who changed nothing."""
     return {
         kind: tuple(
-            Rule(
-                kind=kind,
-                rule_id=definition[0],
-                actions=tuple(definition[2]),
-                conditions=push_defaults.conditions_for(definition, user_id),
-                enabled=definition[0] != push_defaults.MASTER,
-                default=True,
-            )
+            _SHARED[definition[0]] if definition[0] in _SHARED else _default_rule(kind, definition, user_id)
             for definition in push_defaults.DEFAULTS.get(kind, ())
         )
         for kind in KINDS
     }
+
+
+def _default_rule(kind: str, definition: Definition, user_id: str) -> Rule:
+    return Rule(
+        kind=kind,
+        rule_id=definition[0],
+        actions=tuple(definition[2]),
+        conditions=push_defaults.conditions_for(definition, user_id),
+        enabled=definition[0] != push_defaults.MASTER,
+        default=True,
+    )
+
+
+#: The default rules that are the same for everybody.
+_SHARED: Mapping[str, Rule] = {
+    definition[0]: _default_rule(kind, definition, "")
+    for kind, definitions in push_defaults.DEFAULTS.items()
+    for definition in definitions
+    if not push_defaults.names_user(definition)
+}
 
 
 def rule_set(user_id: str, document: bytes | None = None) -> RuleSet:
@@ -208,7 +221,8 @@ class Evaluator:
         for kind in EVALUATION_ORDER:
             for rule in rules.rules.get(kind, ()):
                 if rule.enabled:
-                    self._rules.append((rule, _tests(rule)))
+                    shared = _SHARED_TESTS.get(rule.rule_id) if rule.default else None
+                    self._rules.append((rule, shared if shared is not None else _tests(rule)))
 
     def decide(self, occasion: Occasion, display_name: str | None = None) -> Rule | None:
         """The rule that decides, or None. `display_name` is the user's name in the room, for the legacy condition."""
@@ -334,6 +348,9 @@ def _contains_display_name(occasion: Occasion, display_name: str | None) -> bool
         return False
     return push_patterns.contains_words(display_name)(body)
 
+
+#: Clients change what default rules do, never their conditions.
+_SHARED_TESTS: Mapping[str, list[Test]] = {rule_id: _tests(rule) for rule_id, rule in _SHARED.items()}
 
 #: What the default rules say to every member alike: it notifies, it highlights.
 NOTIFIES, HIGHLIGHTS = 1, 2
