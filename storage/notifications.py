@@ -60,8 +60,8 @@ def users_with_pushers(txn: Txn, rooms: list[int]) -> dict[int, list[int]]:
         return {}
     condition, params = txn.any("m.room", rooms)
     rows = txn.all(
-        "SELECT DISTINCT p.usr, m.room FROM pusher p CROSS JOIN membership m"  # noqa: S608
-        f" WHERE m.usr = p.usr AND m.kind IN (1, 2) AND {condition}",
+        "SELECT DISTINCT m.usr, m.room FROM membership m CROSS JOIN pusher p"  # noqa: S608
+        f" WHERE p.usr = m.usr AND m.kind IN (1, 2) AND {condition}",
         params,
     )
     found: dict[int, list[int]] = {}
