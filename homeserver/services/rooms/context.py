@@ -10,9 +10,9 @@ from homeserver.protocol.errors import forbidden, not_found
 from homeserver.protocol.filters import EVERYTHING, EventFilter
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.rooms.pagination import Page, Renderer, Stretch, gather, members_at
+from homeserver.services.rooms.pagination import Page, Renderer, Stretch, gather, members_at, place_of
 from homeserver.services.rooms.read import Reader, RoomAccess, state_of, visible_of
-from homeserver.services.sync.tokens import parse_room_token, point_after, room_token
+from homeserver.services.sync.tokens import point_after, room_token
 from storage import events, state, timeline
 from storage.events import StoredEvent
 from storage.timeline import LOWEST, MEMBER
@@ -90,7 +90,7 @@ class Context:
         self, user: User, room_id: str, at: str | None, membership: str | None, not_membership: str | None
     ) -> dict[str, Any]:
         """The membership events of the room, now or at a point, by kind."""
-        point = None if at is None else parse_room_token(at)
+        point = place_of(at, point_after(self._db.published))
         reader = await self._access.reader(user, room_id)
         found = await self._db.read(_members, reader, point)
         chosen = []

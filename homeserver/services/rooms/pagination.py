@@ -84,6 +84,11 @@ def parse_direction(given: str | None, default: str | None = None) -> bool:
     return direction == "b"
 
 
+def place_of(token: str | None, latest: int) -> int | None:
+    """The point in a room's order that a token names, `latest` at most; raises M_INVALID_PARAM."""
+    return None if token is None else max(LOWEST, min(parse_room_token(token), latest))
+
+
 class History:
     """The `/messages` of a room."""
 
@@ -93,14 +98,13 @@ class History:
 
     async def messages(self, user: User, room_id: str, query: PageQuery) -> dict[str, Any]:
         """One page. Raises M_FORBIDDEN for those who may not look inside, M_INVALID_PARAM for a bad token."""
-        since = None if query.since is None else parse_room_token(query.since)
-        until = None if query.until is None else parse_room_token(query.until)
         latest = point_after(self._db.published)
+        since, until = place_of(query.since, latest), place_of(query.until, latest)
         start = since if since is not None else (latest if query.backward else LOWEST)
         if query.backward:
-            stretch = Stretch(LOWEST if until is None else until - 1, min(start, latest) - 1)
+            stretch = Stretch(LOWEST if until is None else until - 1, start - 1)
         else:
-            stretch = Stretch(start - 1, (latest if until is None else min(until, latest)) - 1)
+            stretch = Stretch(start - 1, (latest if until is None else until) - 1)
         limit = min(query.limit, MAX_LIMIT if query.filter.limit is None else query.filter.limit)
         looked = await self._db.read(_page, user, room_id, stretch, query.backward, limit, query.filter)
         if looked is None:

@@ -10,9 +10,9 @@ from homeserver.protocol.errors import invalid_param
 from homeserver.protocol.relations import relation_of
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.rooms.pagination import Renderer, parse_direction
+from homeserver.services.rooms.pagination import Renderer, parse_direction, place_of
 from homeserver.services.rooms.read import Reader, RoomAccess, visible_of
-from homeserver.services.sync.tokens import parse_room_token, room_token
+from homeserver.services.sync.tokens import point_after, room_token
 from storage import events, names, related
 from storage.events import ORD_SHIFT, StoredEvent
 from storage.timeline import HIGHEST, LOWEST
@@ -57,8 +57,8 @@ class RelationPages:
     async def relating(self, user: User, room_id: str, wanted: RelationQuery) -> dict[str, Any]:
         """A page of the events that relate to one; M_NOT_FOUND when the caller cannot see that one."""
         backward = parse_direction(wanted.direction)
-        since = None if wanted.since is None else parse_room_token(wanted.since)
-        until = None if wanted.until is None else parse_room_token(wanted.until)
+        latest = point_after(self._db.published)
+        since, until = place_of(wanted.since, latest), place_of(wanted.until, latest)
         reader = await self._access.reader(user, room_id)
         parent = await self._access.event(reader, wanted.event_id)
         found = await self._db.read(_relating, reader, parent.nid, wanted, backward, since, until)
@@ -78,11 +78,13 @@ class RelationPages:
         self, user: User, room_id: str, limit: int, token: str | None, *, participated: bool
     ) -> dict[str, Any]:
         """A page of the room's thread roots, those with the newest latest event first."""
-        below = HIGHEST if token is None else parse_room_token(token)
         if token is not None and not token.startswith("t"):
             raise invalid_param("Unknown pagination token")
+        below = place_of(token, point_after(self._db.published))
         reader = await self._access.reader(user, room_id)
-        roots, following = await self._db.read(_threads, reader, below, limit, participated)
+        roots, following = await self._db.read(
+            _threads, reader, HIGHEST if below is None else below, limit, participated
+        )
         shown = await self._renderer.client_events(roots, user, up_to=reader.frozen_at)
         for root, event in zip(roots, shown, strict=True):
             # "If the thread root event was sent by an ignored user, the event is returned redacted to the caller."
