@@ -8,12 +8,19 @@ from collections.abc import Iterable
 from storage.txn import Txn
 
 
-def save_all(txn: Txn, connections: Iterable[tuple[int, int, str, bytes]]) -> None:
-    """Replace everything saved by these connections (user, device, name, document)."""
-    txn.run("DELETE FROM sliding_connection")
+KEPT_MS = 30 * 24 * 3600 * 1000
+
+
+def save_all(txn: Txn, connections: Iterable[tuple[int, int, str, bytes]], now_ms: int) -> None:
+    """Save connections as (user, device, name, document), and forget those not heard of for a month."""
+    txn.run("DELETE FROM sliding_connection WHERE saved < ?", (now_ms - KEPT_MS,))
     txn.many(
-        "INSERT INTO sliding_connection (usr, device, name, document) VALUES (?, ?, ?, ?)",
-        [(usr, device, name.encode("utf-8", "surrogatepass"), document) for usr, device, name, document in connections],
+        "INSERT INTO sliding_connection (usr, device, name, document, saved) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (usr, device, name) DO UPDATE SET document = excluded.document, saved = excluded.saved",
+        [
+            (usr, device, name.encode("utf-8", "surrogatepass"), document, now_ms)
+            for usr, device, name, document in connections
+        ],
     )
 
 

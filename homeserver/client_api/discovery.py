@@ -31,6 +31,7 @@ UNSTABLE_FEATURES = (
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc4222",
     "org.matrix.msc3814",
+    "org.matrix.simplified_msc3575",
     "org.matrix.msc4140",
     "org.matrix.msc4380.stable",
 )

@@ -17,5 +17,6 @@ CREATE TABLE sliding_connection (
     device {int} NOT NULL,
     name {blob} NOT NULL,
     document {blob} NOT NULL,
+    saved {bigint} NOT NULL,          -- milliseconds since 1970
     PRIMARY KEY (usr, device, name)
 ){compact};

@@ -2,10 +2,13 @@
 """Whatever people do and whenever clients ask: what incremental answers add up to is what a fresh start would show."""
 
 import os
+from typing import Any
 
 from tests.harness.server import HomeserverCase
-from tests.sync.model import FILTER, ClientModel, World
+from tests.sync.model import FILTER, LAZY, ClientModel, World
+from tests.sync.sliding_model import SlidingModel
 
+Json = dict[str, Any]
 WORLDS = int(os.environ.get("PARLEY_SYNC_WORLDS", "4"))
 DEEDS = 120
 
@@ -33,6 +36,8 @@ class AddingUpTest(HomeserverCase):
         clients = [ClientModel(person, {"filter": FILTER}) for person in people]
         after = {"filter": FILTER, "use_state_after": "true"}
         clients += [ClientModel(person, after, state_after=True) for person in people]
+        lazy = {"filter": LAZY}
+        clients += [ClientModel(person, lazy, lazy=True) for person in people]
         history: list[str] = []
         for _ in range(DEEDS):
             history.append(await world.deed())
@@ -46,7 +51,40 @@ class AddingUpTest(HomeserverCase):
                     history.append(f"  {client.session.user_id} syncs, state_after {client.state_after}")
         for client in clients:
             client.apply(await self.sync(client.session, client.since, **client.query))
-            fresh = ClientModel(client.session, client.query, client.state_after)
+            fresh = ClientModel(client.session, client.query, client.state_after, client.lazy)
             fresh.apply(await self.sync(client.session, None, **client.query))
             wrong = client.differences(fresh)
             self.assertEqual(wrong, [], f"seed {seed}, {client.session.user_id}\n" + "\n".join([*history, *wrong]))
+
+    async def test_sliding_answers_add_up_to_a_fresh_connection(self) -> None:
+        first = int(os.environ.get("PARLEY_SYNC_SEED", "0"))
+        for seed in range(first, first + WORLDS):
+            await self.slide_through(seed)
+
+    async def slide_through(self, seed: int) -> None:
+        people = [await self.register(f"{name}{seed}") for name in ("alice", "bob", "carol")]
+        world = World(self, seed, people)
+        clients = [SlidingModel(person, f"c{lazy}", lazy) for person in people for lazy in (False, True)]
+        history: list[str] = []
+        for _ in range(DEEDS):
+            history.append(await world.deed())
+            if world.random.random() < 0.03:
+                self.clock.advance(1)
+                await self.restart_server()
+                history.append("restart")
+            for client in clients:
+                if world.random.random() < 0.25:
+                    body = client.request(world.random, world.rooms)
+                    answer = await self.ask(client, body)
+                    if world.random.random() < 0.8:  # else it was lost on its way
+                        client.apply(answer)
+                    history.append(f"  {client.session.user_id} {body} {list(answer['rooms'])}")
+        for client in clients:
+            client.apply(await self.ask(client, client.request(None, [])))
+            fresh = SlidingModel(client.session, "fresh", client.lazy)
+            fresh.apply(await self.ask(fresh, fresh.request(None, [])))
+            wrong = client.differences(fresh)
+            self.assertEqual(wrong, [], f"seed {seed}, {client.session.user_id}\n" + "\n".join([*history, *wrong]))
+
+    async def ask(self, client: SlidingModel, body: Json) -> Json:
+        return (await self.request("POST", "/_matrix/client/v4/sync", body, client.session, expect=200)).json

@@ -69,7 +69,7 @@ class SlidingSync:
 
     async def save(self) -> None:
         """Keep all connections over a restart."""
-        await self._db.write(sliding.save_all, self._tools.connections.saved())
+        await self._db.write(sliding.save_all, self._tools.connections.saved(), self._runtime.now_ms())
 
     async def _connection(self, user: User, request: SlidingRequest) -> Connection:
         connections = self._tools.connections

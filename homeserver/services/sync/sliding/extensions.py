@@ -158,11 +158,12 @@ def _together(events: list[Found]) -> Found:
 
 
 def _typing(txn: Txn, job: Job, choice: Choice, _sent: Mapping[int, Timeline], rooms: set[int]) -> Found:
-    begun = {ask.room for ask in choice.asks if ask.initial} | job.connection.stale.keys()
+    begun = {ask.room for ask in choice.asks if ask.initial}
+    behind = job.news.typing_changed | job.connection.stale.keys() if job.since is not None else frozenset()
     shown = {}
     for room in _joined(job, rooms):
         people = job.typing.get(room, [])
-        if room in job.news.typing_changed and job.since is not None or people and room in begun:
+        if people if room in begun else room in behind:
             shown[names.room_id(txn, room)] = {"type": "m.typing", "content": {"user_ids": people}}
     return {"rooms": shown} if shown else {}
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -51,7 +51,8 @@ def room_results(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> tuple[dict[s
     states = required_state(txn, job, inside, timelines)
     rows = {ask.room: RoomRows(_room_ask(job, ask), timelines[ask.room], states[ask.room].rows) for ask in inside}
     rendered = job.tools.render(txn, job.plan, rows) if rows else {}
-    looks = _looks(txn, job, inside, states)
+    gaps = {ask.room for ask in inside if ask.initial or timelines[ask.room].limited}
+    looks = _looks(txn, job, inside, states, gaps)
     results = {
         ask.room_id: _result(job, ask, timelines[ask.room], states[ask.room], rendered[ask.room], looks)
         for ask in inside
@@ -81,7 +82,9 @@ def _timelines(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> dict[int, Time
     return found
 
 
-def _looks(txn: Txn, job: Job, asks: Sequence[SlidingAsk], states: Mapping[int, Required]) -> Looks:
+def _looks(
+    txn: Txn, job: Job, asks: Sequence[SlidingAsk], states: Mapping[int, Required], gaps: Collection[int]
+) -> Looks:
     usr = job.user.usr
     joined = [ask for ask in asks if ask.standing.kind == JOIN]
     initial = [ask.room for ask in asks if ask.initial]
@@ -98,7 +101,7 @@ def _looks(txn: Txn, job: Job, asks: Sequence[SlidingAsk], states: Mapping[int, 
         summaries=summed,
         heroes=_heroes(txn, summed),
         unread=counts,
-        bumps=last_bumps(txn, [ask.room for ask in joined if ask.initial], job.upto.pos),
+        bumps=last_bumps(txn, [ask.room for ask in joined if ask.room in gaps], job.upto.pos),
         direct=direct,
     )
 
@@ -178,11 +181,11 @@ def _marks(job: Job, ask: SlidingAsk, timeline: Timeline, looks: Looks, result: 
         result["is_dm"] = is_direct
     if not joined:
         result["bump_stamp"] = ask.standing.since
-    elif ask.initial:
-        result["bump_stamp"] = looks.bumps.get(ask.room, ask.standing.since)
+    elif ask.room in looks.bumps:
+        result["bump_stamp"] = looks.bumps[ask.room]
     else:
         bumps = [row.nid for row in timeline.rows if row.event.type in BUMPS]
-        if bumps and not ask.expanded:
+        if bumps:
             result["bump_stamp"] = max(bumps)
     if merged or not joined:
         result["membership"] = MEMBERSHIPS[ask.standing.kind]
