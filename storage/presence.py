@@ -32,9 +32,19 @@ def of_users(txn: Txn, usrs: Sequence[int]) -> dict[int, Presence]:
     return {row[0]: _read(row) for row in rows}
 
 
-def changed(txn: Txn, after: int, upto: int) -> list[int]:
-    """The users whose presence changed in (after, upto]."""
-    return [row[0] for row in txn.all("SELECT usr FROM presence WHERE pos > ? AND pos <= ?", (after, upto))]
+def visible(txn: Txn, viewer: int, after: int, upto: int) -> list[int]:
+    """The users whose presence changed in (after, upto], `after` 0: who are not offline, as far as `viewer` sees them.
+
+    A user sees themself and whoever is in a room with them.
+    """
+    condition = "p.pos > ? AND p.pos <= ?" if after else "p.pos >= ? AND p.pos <= ? AND p.state <> 3"
+    rows = txn.all(
+        f"SELECT p.usr FROM presence p WHERE {condition} AND (p.usr = ? OR EXISTS"  # noqa: S608
+        " (SELECT 1 FROM membership b JOIN membership a ON a.room = b.room AND a.usr = ? AND a.kind = 1"
+        " WHERE b.usr = p.usr AND b.kind = 1)) ORDER BY p.pos",
+        (after, upto, viewer, viewer),
+    )
+    return [row[0] for row in rows]
 
 
 def save(txn: Txn, presence: Presence) -> int:

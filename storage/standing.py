@@ -46,13 +46,3 @@ def share_room(txn: Txn, usr: int, others: Sequence[int]) -> set[int]:
         [usr, *params],
     )
     return {row[0] for row in rows}
-
-
-def neighbors(txn: Txn, usr: int) -> set[int]:
-    """Everybody who is in a room together with the user, the user left out."""
-    rows = txn.all(
-        "SELECT DISTINCT b.usr FROM membership a JOIN membership b ON b.room = a.room AND b.kind = 1"
-        " WHERE a.usr = ? AND a.kind = 1 AND b.usr <> ?",
-        (usr, usr),
-    )
-    return {row[0] for row in rows}

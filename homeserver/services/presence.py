@@ -15,7 +15,6 @@ from homeserver.services.database import Database
 from storage import names, presence, standing
 from storage.presence import OFFLINE, ONLINE, UNAVAILABLE
 from storage.presence import Presence as Stored
-from storage.txn import Txn
 
 STATES = {"online": ONLINE, "unavailable": UNAVAILABLE, "offline": OFFLINE}
 STATE_NAMES = {number: name for name, number in STATES.items()}
@@ -142,8 +141,7 @@ class Presence:
         """
         if not self.enabled:
             return []
-        candidates = await self._database.read(_candidates, user.usr, after, upto)
-        known = await self._known(sorted(candidates))
+        known = await self._known(await self._database.read(presence.visible, user.usr, after, upto))
         ids = await self._database.read(names.user_ids, list(known))
         return [
             {"type": "m.presence", "sender": ids[usr], "content": self._content(one)}
@@ -238,13 +236,6 @@ class Presence:
 
 def _stored(person: Person) -> Stored:
     return Stored(person.usr, person.state, person.status, person.last_active)
-
-
-def _candidates(txn: Txn, usr: int, after: int, upto: int) -> set[int]:
-    if not after:
-        return standing.neighbors(txn, usr) | {usr}
-    changed = presence.changed(txn, after, upto)
-    return standing.share_room(txn, usr, changed) | ({usr} & set(changed))
 
 
 def parsed_status(body: Mapping[str, object]) -> tuple[str, str | None]:

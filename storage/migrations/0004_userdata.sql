@@ -65,6 +65,8 @@ CREATE TABLE presence (
     pos {bigint} NOT NULL
 ){compact};
 
+CREATE INDEX presence_pos ON presence (pos);
+
 -- done: the last position whose events this pusher was told of. failing_since: when the gateway stopped answering, else 0.
 CREATE TABLE pusher (
     usr {int} NOT NULL,
