@@ -14,6 +14,8 @@ from homeserver.compose.userdata import UserData
 from homeserver.services.rooms.create import People, RoomCreation
 from homeserver.services.rooms.create_body import RoomRequests
 from homeserver.services.rooms.locks import RoomLocks
+from homeserver.services.rooms.merge import HeadMerger
+from homeserver.services.rooms.receive import Receiver
 from homeserver.services.rooms.render import Renderer
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.snapshot import Snapshots
@@ -35,6 +37,7 @@ class Spine:
     transactions: Transactions
     author: Author
     sender: Sender
+    receiver: Receiver
     state: RoomState
     renderer: Renderer
     creation: RoomCreation
@@ -49,7 +52,9 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
     snapshots = Snapshots(db)
     transactions = Transactions(db)
     author = Author(base.signer, Envelopes(), userdata.unread_rules, lambda: runtime.token(13)[:18])
-    sender = Sender(runtime, db, locks, snapshots, transactions, author)
+    receiver = Receiver(runtime, db, snapshots, author)
+    merger = HeadMerger(runtime, db, receiver, author)
+    sender = Sender(runtime, db, locks, snapshots, transactions, author, merger)
     people = People(config.server_name, accounts.profiles, userdata.data)
     creation = RoomCreation(runtime, db, locks, snapshots, author, people, config.rooms.default_version)
     requests = RoomRequests(creation, config.server_name)
@@ -60,6 +65,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
         transactions=transactions,
         author=author,
         sender=sender,
+        receiver=receiver,
         state=RoomState(db),
         renderer=Renderer(db, transactions, runtime.now_ms),
         creation=creation,

@@ -26,6 +26,8 @@ Publish = Callable[[int, Sequence[Change]], None]
 
 _log = logging.getLogger(__name__)
 
+COMPLAINT_SECONDS = 10.0
+
 
 class Database:
     """One database, open. `published` is the position up to which everything is durable and announced."""
@@ -39,6 +41,7 @@ class Database:
         self._resets: list[Callable[[], None]] = []
         self._observers: list[Callable[[int], None]] = []
         self._kick_planned = False
+        self._complained = -COMPLAINT_SECONDS
         self.published = 0
 
     @property
@@ -153,18 +156,27 @@ class Database:
         self._runtime.call_from_thread(self._publish, commit)
 
     def _publish(self, commit: Committed) -> None:
+        if commit.position > self.published:
+            self.published = commit.position
         if commit.reset:
             for forget in self._resets:
                 forget()
-        if commit.position > self.published:
-            self.published = commit.position
         if commit.changes or commit.reset:
             for subscriber in self._subscribers:
                 subscriber(self.published, commit.changes)
         for observe in self._observers:
             observe(len(commit.outcomes))
         for outcome in commit.outcomes:
+            if isinstance(outcome.error, StorageError) and not isinstance(outcome.error, Duplicate):
+                self._complain(outcome.error.reason)
             _finish(outcome.token, outcome.result, outcome.error)
+
+    def _complain(self, reason: str) -> None:
+        """Tells the admin why writes fail, once in ten seconds."""
+        now = self._runtime.monotonic()
+        if now - self._complained >= COMPLAINT_SECONDS:
+            self._complained = now
+            _log.error("a write failed: %s", reason)
 
 
 def _finish(done: "Deferred[Any]", result: Any, error: Exception | None) -> None:

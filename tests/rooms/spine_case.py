@@ -21,7 +21,7 @@ from homeserver.runtime import Runtime
 from homeserver.services.callers import User
 from homeserver.services.rooms.create import RoomCreation
 from homeserver.services.rooms.presets import PUBLIC, Wishes
-from homeserver.services.rooms.receive import Received, Receiver
+from homeserver.services.rooms.receive import Received
 from storage import names
 from tests.harness.server import KEY, SERVER_NAME, fresh_database
 
@@ -76,7 +76,7 @@ class SpineCase(TestCase):
         self.db = self.base.db
         self.db.open()
         self.base.notifier.begin(self.db.published)
-        self.receiver = Receiver(self.runtime, self.db, self.spine.snapshots, self.spine.author)
+        self.receiver = self.spine.receiver
         self.shut_already = False
 
     def shut(self) -> None:

@@ -58,6 +58,19 @@ class Receiving(SpineCase):
         both = await self.send(Draft("m.room.message", {"body": "both"}, self.alice.user_id))
         self.assertEqual(set(both.prev_event_ids), {ours.event_id, theirs.event_id})
 
+    async def test_more_heads_than_an_event_may_cite_are_merged_first(self) -> None:
+        for version in ("10", "12"):
+            await self.prepare(version)
+            forks = [await self.say(str(number), [self.join]) for number in range(45)]
+            for fork in forks:
+                self.assertEqual((await self.receive(fork)).verdict, Verdict.ACCEPTED)
+            self.assertEqual(len(await self.heads(self.room_id)), 45)
+            last = await self.send(Draft("m.room.name", {"name": "one again"}, self.alice.user_id, ""))
+            self.assertLessEqual(len(last.prev_event_ids), 20)
+            self.assertEqual([head.event_id for head in await self.heads(self.room_id)], [last.event_id])
+            await self.check_against_oracle([last])
+            self.alice = await self.user("alice")
+
     async def test_missing_prevs_and_auth_events_are_named(self) -> None:
         await self.prepare("11")
         unknown = await self.say("lost", [self.join])

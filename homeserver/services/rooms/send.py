@@ -18,8 +18,17 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.rooms import targets
 from homeserver.services.rooms.locks import Held, RoomLocks
+from homeserver.services.rooms.merge import Merge
 from homeserver.services.rooms.snapshot import Snapshot, Snapshots
-from homeserver.services.rooms.stage import NOTHING, REDACTION, Author, Circumstances, Stage, refuse_create
+from homeserver.services.rooms.stage import (
+    MOST_PREVS,
+    NOTHING,
+    REDACTION,
+    Author,
+    Circumstances,
+    Stage,
+    refuse_create,
+)
 from homeserver.services.rooms.transactions import Transactions, TxnScope
 from storage.append import append
 from storage.faults import Duplicate
@@ -69,6 +78,7 @@ class Sender:
         snapshots: Snapshots,
         transactions: Transactions,
         author: Author,
+        merger: Merge,
     ) -> None:
         self._runtime = runtime
         self._db = db
@@ -76,6 +86,7 @@ class Sender:
         self._snapshots = snapshots
         self._transactions = transactions
         self._author = author
+        self._merger = merger
         self._queues: dict[str, list[_Waiting]] = {}
 
     # ---- one event ----
@@ -147,7 +158,7 @@ class Sender:
         """Builds the drafts on one another, writes once and answers; what is refused is answered alone."""
         accepted: list[_Waiting] = []
         try:
-            stage, snapshot = await self._stage(held.require())
+            stage, snapshot = await self._stage(held, batch[0].draft.sender)
             for waiting in batch:
                 try:
                     same = await self._same(snapshot, stage, waiting.draft)
@@ -192,14 +203,18 @@ class Sender:
         scope: TxnScope | None = None,
     ) -> list[str]:
         """Appends the drafts in one commit, all or none; gives their ids. `scope` belongs to the first."""
-        stage, snapshot = await self._stage(held.require())
+        stage, snapshot = await self._stage(held, drafts[0].sender)
         for number, draft in enumerate(drafts):
             await self._add(stage, snapshot, draft, scope if number == 0 else None)
         await self._write(stage, snapshot)
         return [event.event_id for event in stage.built]
 
-    async def _stage(self, room_id: str) -> tuple[Stage, Snapshot]:
+    async def _stage(self, held: Held, sender: str) -> tuple[Stage, Snapshot]:
+        room_id = held.require()
         snapshot = await self._snapshots.get(room_id)
+        if snapshot is not None and len(snapshot.heads) > MOST_PREVS:
+            await self._merger.merge(held, sender)
+            snapshot = await self._snapshots.get(room_id)
         if snapshot is None:
             raise forbidden("You are not in this room")
         members = await self._author.unread.room(snapshot.room)

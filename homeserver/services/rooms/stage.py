@@ -26,7 +26,6 @@ from homeserver.services.rooms.unread_rules import RoomMembers, UnreadRules
 from storage import events, relations
 from storage.append import Append, Appended, Item, Redacting, Relating
 from storage.envelope import Envelopes
-from storage.rooms import Head
 
 MOST_PREVS = 20
 REDACTION = "m.room.redaction"
@@ -152,11 +151,7 @@ class Stage:
             return (self._last,)
         if self._snapshot is None:
             return ()
-        return [self._snapshot.refs[head.event] for head in self._cited()]
-
-    def _cited(self) -> tuple[Head, ...]:
-        assert self._snapshot is not None
-        return self._snapshot.heads[-MOST_PREVS:]
+        return [self._snapshot.refs[head.event] for head in self._snapshot.heads]
 
     def _item(self, built: Built, auth: Sequence[int], found: Circumstances, scope: TxnScope | None) -> Item:
         event = built.event
@@ -219,7 +214,7 @@ class Stage:
             items=self.items,
             state=0 if snapshot is None else snapshot.state,
             next_row=1 if snapshot is None else snapshot.next_row,
-            kept_heads=() if snapshot is None else snapshot.heads[:-MOST_PREVS],
+            kept_heads=(),
             now_s=now_s,
             server_name=self._author.signer.server_name,
             stripped=self._stripped,
@@ -229,13 +224,11 @@ class Stage:
         """The snapshot after the commit: the one the stage was built on, brought up to date, or a new one."""
         last = self.built[-1]
         assert self._last is not None
-        refs = {done.heads[-1].event: self._last}
+        refs = {done.heads[0].event: self._last}
         snapshot = self._snapshot
         if snapshot is None:
             assert self.room_id is not None
             snapshot = Snapshot(done.room, self.room_id, self._version, (), {}, 0, 0, 1)
-        else:
-            refs |= {head.event: snapshot.refs[head.event] for head in done.heads[:-1]}
         snapshot.heads, snapshot.refs, snapshot.depth = done.heads, refs, max(snapshot.depth, last.depth)
         snapshot.state, snapshot.next_row = done.state, done.next_row
         for key, entry in self._changed.items():
