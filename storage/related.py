@@ -50,11 +50,12 @@ def threads(txn: Txn, wanted: ThreadQuery, limit: int) -> list[tuple[int, int]]:
         heard, params = f" AND NOT {condition}", [*params, *more]
     own = " AND t.own = 1" if wanted.participated else ""
     rows = txn.all(
-        "SELECT t.parent, t.latest FROM (SELECT r.parent AS parent, max(c.ord) AS latest, "
-        "max(CASE WHEN c.sender = ? OR p.sender = ? THEN 1 ELSE 0 END) AS own "
-        "FROM event p JOIN relation r ON r.parent = p.nid JOIN event c ON c.nid = r.child "
-        f"WHERE r.kind = {relations.THREAD} AND p.room = ? AND c.flags & {GONE} = 0 AND c.ord <= ?{heard} "
-        f"GROUP BY r.parent) t WHERE t.latest < ?{own} ORDER BY t.latest DESC LIMIT ?",
+        "SELECT t.root, t.latest FROM (SELECT c.thread AS root, max(c.ord) AS latest, "
+        "max(CASE WHEN c.sender = ? OR p.sender = ? THEN 1 ELSE 0 END) AS own FROM event c "
+        f"JOIN relation r ON r.parent = c.thread AND r.kind = {relations.THREAD} AND r.child = c.nid "
+        "JOIN event p ON p.nid = c.thread "
+        f"WHERE c.room = ? AND c.thread IS NOT NULL AND c.flags & {GONE} = 0 AND c.ord <= ?{heard} "
+        f"GROUP BY c.thread) t WHERE t.latest < ?{own} ORDER BY t.latest DESC LIMIT ?",
         [*params, wanted.below, limit],
     )
     return [(root, latest) for root, latest in rows]

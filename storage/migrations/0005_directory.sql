@@ -93,3 +93,6 @@ CREATE TABLE delayed_event (
 ){compact};
 CREATE INDEX delayed_event_due ON delayed_event (outcome, usr);
 CREATE UNIQUE INDEX delayed_event_scope ON delayed_event (usr, device, scope);
+
+-- The threads of a room; only events in threads are in it.
+CREATE INDEX event_thread ON event (room, thread, ord) WHERE thread IS NOT NULL;

@@ -20,6 +20,7 @@ from storage.txn import Txn
 
 MOST_ROOMS = 10_000
 MOST_CHILDREN = 1_000
+PREFETCHED = 50
 ORDER_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))
 
 
@@ -76,12 +77,16 @@ class Hierarchy:
         # Rooms still to visit, the next at the end: where, whom to ask, how deep.
         waiting: list[tuple[str, tuple[str, ...], int]] = [(walk.room_id, (), 0)]
         visited = 0
+        known: dict[str, Facts] = {}
         while waiting and visited < MOST_ROOMS:
             room_id, via, depth = waiting.pop()
             if room_id in seen:
                 continue
             seen.add(room_id)
-            shown, children = await self._visit(viewer, room_id, via, walk)
+            if room_id not in known:
+                # The whole level is likely to follow.
+                known.update(await self._facts.by_id([room for room, _, _ in waiting[-PREFETCHED:]] + [room_id]))
+            shown, children = await self._visit(viewer, known.get(room_id), (room_id, via), walk)
             if shown is None:
                 if room_id == walk.room_id:
                     raise forbidden("You are not allowed to view this room")
@@ -96,12 +101,11 @@ class Hierarchy:
         return {"rooms": rooms}
 
     async def _visit(
-        self, viewer: Viewer, room_id: str, via: tuple[str, ...], walk: Walk
+        self, viewer: Viewer, facts: Facts | None, room: tuple[str, tuple[str, ...]], walk: Walk
     ) -> tuple[dict[str, Any] | None, list[Child]]:
         """A room as the answer shows it, and its children; (None, []) for one that the viewer may not see."""
-        facts = (await self._facts.by_id([room_id])).get(room_id)
         if facts is None:
-            remote = None if self._remote is None else await self._remote.room(room_id, via, walk.suggested_only)
+            remote = None if self._remote is None else await self._remote.room(*room, walk.suggested_only)
             return remote, []
         if not may_preview(facts, viewer.kinds.get(facts.room), viewer.joined):
             return None, []
