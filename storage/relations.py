@@ -6,8 +6,12 @@ was purged waits again for nobody, which costs a row and breaks nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+from storage.events import HIDDEN, REJECTED, SOFT_FAILED
 from storage.txn import Txn
+
+NOT_SHOWN = REJECTED | SOFT_FAILED | HIDDEN
 
 ANNOTATION = 1
 REPLACE = 2
@@ -82,3 +86,55 @@ def children(txn: Txn, parents: Iterable[int], kinds: Sequence[int] | None = Non
     ):
         found.setdefault(parent, []).append((kind, child))
     return found
+
+
+def kinds(txn: Txn, parents: Sequence[int], up_to: int) -> dict[int, set[int]]:
+    """Parent -> which kinds of summed-up relations (edits, threads, references) it has, up to event number `up_to`."""
+    if not parents:
+        return {}
+    condition, params = txn.any("parent", parents)
+    rows = txn.all(
+        f"SELECT DISTINCT parent, kind FROM relation WHERE {condition} AND kind IN (2, 3, 4) AND child <= ?",  # noqa: S608
+        [*params, up_to],
+    )
+    found: dict[int, set[int]] = {}
+    for parent, kind in rows:
+        found.setdefault(parent, set()).add(kind)
+    return found
+
+
+class ThreadRow(NamedTuple):
+    """A thread: its last event, how many there are, and whether the one who asks sent any of them."""
+
+    latest: int
+    length: int
+    participated: bool
+
+
+def threads(txn: Txn, roots: Sequence[int], usr: int, ignored: Sequence[int], up_to: int) -> dict[int, ThreadRow]:
+    """Root -> its thread as the user sees it, without events of senders in `ignored`."""
+    if not roots:
+        return {}
+    condition, params = txn.any("r.parent", roots)
+    heard = ""
+    more: list[object] = []
+    if ignored:
+        these, more = txn.any("e.sender", ignored)
+        heard = f" AND NOT ({these})"
+    rows = txn.all(
+        "SELECT r.parent, max(r.child), count(*), max(CASE WHEN e.sender = ? THEN 1 ELSE 0 END) "  # noqa: S608
+        f"FROM relation r JOIN event e ON e.nid = r.child WHERE {condition} AND r.kind = 3 AND r.child <= ? "
+        f"AND e.flags & {NOT_SHOWN} = 0{heard} GROUP BY r.parent",
+        [usr, *params, up_to, *more],
+    )
+    return {parent: ThreadRow(latest, count, bool(own)) for parent, latest, count, own in rows}
+
+
+def annotations_by(txn: Txn, parent: int, usr: int, etype: int) -> list[bytes]:
+    """The contents of a user's annotations of an event, of one event type."""
+    rows = txn.all(
+        "SELECT e.content FROM relation r JOIN event e ON e.nid = r.child "
+        "WHERE r.parent = ? AND r.kind = ? AND e.sender = ? AND e.etype = ?",
+        (parent, ANNOTATION, usr, etype),
+    )
+    return [bytes(row[0]) for row in rows]

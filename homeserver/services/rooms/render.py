@@ -123,7 +123,7 @@ class Renderer:
         if bundle.thread is not None:
             shown["m.thread"] = {
                 "latest_event": self._event(details.extras[bundle.thread.latest], user, details, now, room_id),
-                "count": bundle.thread.count,
+                "count": bundle.thread.length,
                 "current_user_participated": bundle.thread.participated,
             }
         if bundle.references:

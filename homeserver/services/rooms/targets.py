@@ -89,12 +89,8 @@ def _is_annotated(txn: Txn, parent: int, sender: str, event_type: str, relation:
     usr, kind = names.user_nid(txn, sender), names.etype_nid(txn, event_type)
     if usr is None or kind is None:
         return False
-    rows = txn.all(
-        "SELECT e.content FROM relation r JOIN event e ON e.nid = r.child "
-        "WHERE r.parent = ? AND r.kind = ? AND e.sender = ? AND e.etype = ?",
-        (parent, relations.ANNOTATION, usr, kind),
-    )
-    others = (relation_of(orjson.loads(row[0])) for row in rows)
+    contents = relations.annotations_by(txn, parent, usr, kind)
+    others = (relation_of(orjson.loads(content)) for content in contents)
     return any(other is not None and other.key == relation.key for other in others)
 
 
