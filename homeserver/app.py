@@ -158,7 +158,7 @@ def discovery_pages(config: Config) -> list[object]:
         "m.change_password": {"enabled": True},
         "m.set_displayname": {"enabled": True},
         "m.set_avatar_url": {"enabled": True},
-        "m.3pid_changes": {"enabled": False},
+        "m.3pid_changes": {"enabled": config.email is not None},
         "m.profile_fields": {"enabled": True},
         "m.get_login_token": {"enabled": True},
         "m.forget_forced_upon_leave": {"enabled": False},

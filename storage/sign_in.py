@@ -3,8 +3,9 @@
 
 import attrs
 
-from storage import accounts, devices, registration_tokens, tokens, uia_sessions
+from storage import accounts, devices, registration_tokens, threepids, tokens, uia_sessions
 from storage.txn import Txn
+from storage.validations import Validation
 
 
 @attrs.frozen(slots=True)
@@ -34,6 +35,7 @@ class Registration:
     account: accounts.NewAccount
     session: NewSession | None
     registration_token: str | None = None
+    address: Validation | None = None
     uia_session: str | None = None
 
 
@@ -76,13 +78,20 @@ class TokenUsedUp(Exception):
     """The registration token ended while the person was registering."""
 
 
+class AddressTaken(Exception):
+    """Another account got the address while the person was registering."""
+
+
 def register(txn: Txn, registration: Registration) -> int | None:
     """Make the account and sign its first device in; the account's number, None when the user id is taken.
 
-    Raises TokenUsedUp.
+    Raises TokenUsedUp or AddressTaken.
     """
     if accounts.find(txn, registration.account.user_id) is not None:
         return None
+    address = registration.address
+    if address is not None and threepids.owner(txn, address.medium, address.address) is not None:
+        raise AddressTaken
     if registration.registration_token is not None and not registration_tokens.use(
         txn, registration.registration_token, registration.account.now
     ):
@@ -90,6 +99,8 @@ def register(txn: Txn, registration: Registration) -> int | None:
     usr = accounts.create(txn, registration.account)
     if usr is None:
         return None
+    if address is not None:
+        threepids.add_proven(txn, usr, address, registration.account.now)
     if registration.uia_session is not None:
         uia_sessions.delete(txn, registration.uia_session)
     if registration.session is not None:

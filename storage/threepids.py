@@ -3,7 +3,9 @@
 
 import attrs
 
+from storage import validations
 from storage.txn import Txn
+from storage.validations import Validation
 
 
 @attrs.frozen(slots=True)
@@ -35,6 +37,14 @@ def add(txn: Txn, usr: int, threepid: Threepid) -> bool:
         (threepid.medium.encode(), threepid.address.encode(), usr, threepid.validated, threepid.added),
     )
     return added > 0 or owner(txn, threepid.medium, threepid.address) == usr
+
+
+def add_proven(txn: Txn, usr: int, proof: Validation, now: int) -> bool:
+    """Give the account the address of a proof, which is used up then; False when another account has it."""
+    added = add(txn, usr, Threepid(proof.medium, proof.address, proof.validated or now, now))
+    if added:
+        validations.delete(txn, proof.sid)
+    return added
 
 
 def delete(txn: Txn, usr: int, medium: str, address: str) -> bool:

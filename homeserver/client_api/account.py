@@ -7,9 +7,11 @@ from homeserver.http.endpoint import Call, MaybeUser, User, endpoint
 from homeserver.protocol.errors import forbidden, guest_forbidden
 from homeserver.services.accounts import Accounts
 from homeserver.services.callers import user_locked
+from homeserver.services.contacts import Contacts
 from homeserver.services.passwords import Passwords
-from homeserver.services.uia import PASSWORD, InteractiveAuth, UiaResult
+from homeserver.services.uia import EMAIL, PASSWORD, Flow, InteractiveAuth, UiaResult
 from storage.accounts import Account
+from storage.validations import RESET
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#legacy-account-management"
 
@@ -27,10 +29,11 @@ class DeactivateBody(msgspec.Struct):
 
 
 class AccountPage:
-    def __init__(self, accounts: Accounts, uia: InteractiveAuth, passwords: Passwords) -> None:
+    def __init__(self, accounts: Accounts, uia: InteractiveAuth, passwords: Passwords, contacts: Contacts) -> None:
         self._accounts = accounts
         self._uia = uia
         self._passwords = passwords
+        self._contacts = contacts
 
     @endpoint(
         "GET",
@@ -47,7 +50,9 @@ class AccountPage:
     @endpoint("POST", "/_matrix/client/v3/account/password", limit="login", spec=SPEC)
     async def change_password(self, caller: MaybeUser, call: Call, body: PasswordBody) -> dict[str, object]:
         self._passwords.check_strength(body.new_password)
-        result = await self._authenticate(caller.user, call, body.auth, {"endpoint": "password"})
+        result = await self._authenticate(
+            caller.user, call, body.auth, {"endpoint": "password"}, self._contacts.can_mail
+        )
         account = await self._meant(caller.user, result)
         await self._accounts.change_password(
             account.usr,
@@ -60,7 +65,7 @@ class AccountPage:
 
     @endpoint("POST", "/_matrix/client/v3/account/deactivate", limit="login", optional_body=True, spec=SPEC)
     async def deactivate(self, caller: MaybeUser, call: Call, body: DeactivateBody) -> dict[str, object]:
-        result = await self._authenticate(caller.user, call, body.auth, {"endpoint": "deactivate"})
+        result = await self._authenticate(caller.user, call, body.auth, {"endpoint": "deactivate"}, False)
         account = await self._meant(caller.user, result)
         await self._accounts.deactivate(account, erase=body.erase)
         await self._uia.finish(result)
@@ -68,16 +73,21 @@ class AccountPage:
         return {"id_server_unbind_result": "success"}
 
     async def _authenticate(
-        self, caller: User | None, call: Call, auth: dict[str, object] | None, operation: dict[str, object]
+        self, caller: User | None, call: Call, auth: dict[str, object] | None, operation: dict[str, object], mail: bool
     ) -> UiaResult:
         if caller is not None and caller.is_guest:
             raise guest_forbidden()
-        flows = [[PASSWORD]] if caller is None else None
+        flows: list[Flow] | None = None
+        if caller is None:
+            flows = [[PASSWORD], [EMAIL]] if mail else [[PASSWORD]]
         return await self._uia.require(caller, auth, operation, flows, call.client_ip)
 
     async def _meant(self, caller: User | None, result: UiaResult) -> Account:
-        """The account to change: the caller's, or that of the password given."""
+        """The account to change: the caller's, that of the password given, or that of the address proven."""
         user_id = result.user_id if caller is None else caller.user_id
+        if caller is None and user_id is None and result.address_proof is not None:
+            proof = await self._contacts.proven((RESET,), result.address_proof)
+            user_id = await self._accounts.user_id(await self._contacts.owner(proof))
         if user_id is None:
             raise forbidden("Nobody was authenticated")
         account = await self._accounts.find_local(user_id)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from homeserver.http.endpoint import Answer, Anyone, Call, endpoint
 from homeserver.protocol.errors import MatrixError, missing_param, not_found
+from homeserver.services.contacts import Contacts
 from homeserver.services.uia import DUMMY, PASSWORD, REGISTRATION_TOKEN, InteractiveAuth
 
 UIA_SPEC = "https://spec.matrix.org/v1.19/client-server-api/#fallback"
@@ -52,8 +53,25 @@ document.getElementById("f").addEventListener("submit", async function (event) {
 
 
 class Fallback:
-    def __init__(self, uia: InteractiveAuth) -> None:
+    def __init__(self, uia: InteractiveAuth, contacts: Contacts) -> None:
         self._uia = uia
+        self._contacts = contacts
+
+    @endpoint("GET", "/_parley/email/confirm", spec=UIA_SPEC)
+    async def ask_for_confirmation(self, caller: Anyone, call: Call) -> Answer:
+        # Mail programs follow links to look at them, so the link itself confirms nothing.
+        return Answer(200, _page("Confirm", '<form method="post"><button>Confirm</button></form>'), HEADERS)
+
+    @endpoint("POST", "/_parley/email/confirm", limit="login", spec=UIA_SPEC)
+    async def confirm(self, caller: Anyone, call: Call) -> Answer:
+        try:
+            link = await self._contacts.confirm(call.query.get("sid") or "", call.query.get("token") or "")
+        except MatrixError as error:
+            if error.status != 400:
+                raise
+            return Answer(400, _page("Confirm", f'<p role="alert">{escape(error.message)}</p>'), HEADERS)
+        onward = "" if link is None else f'<p><a href="{escape(link)}">Continue</a></p>'
+        return Answer(200, _page("Confirmed", f"<p>You can go back to your app.</p>{onward}"), HEADERS)
 
     @endpoint("GET", "/_matrix/client/v3/auth/{authType}/fallback/web", spec=UIA_SPEC)
     async def show_stage(self, caller: Anyone, call: Call) -> Answer:

@@ -3,25 +3,35 @@
 
 from collections.abc import Mapping
 
-from homeserver.http.auth import bearer
+from homeserver.http.auth import token_of
 from homeserver.http.endpoint import Anyone, Call, endpoint
 from homeserver.protocol.errors import MatrixError, bad_json, invalid_param, missing_param
+from homeserver.services.contacts import Contacts
 from homeserver.services.login import SignIn
 from homeserver.services.passwords import Passwords
 from homeserver.services.registration import NewUser, Registrar
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
+from storage.validations import REGISTER
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register"
 SERVICE = "m.login.application_service"
 
 
 class Register:
-    def __init__(self, registrar: Registrar, uia: InteractiveAuth, passwords: Passwords, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        registrar: Registrar,
+        uia: InteractiveAuth,
+        passwords: Passwords,
+        sessions: Sessions,
+        contacts: Contacts,
+    ) -> None:
         self._registrar = registrar
         self._uia = uia
         self._passwords = passwords
         self._sessions = sessions
+        self._contacts = contacts
 
     @endpoint("POST", "/_matrix/client/v3/register", limit="registration", optional_body=True, spec=SPEC)
     async def register(self, caller: Anyone, call: Call, body: dict[str, object]) -> dict[str, object]:
@@ -46,16 +56,19 @@ class Register:
                 raise bad_json("password must be a string")
             self._passwords.check_strength(password)
         wanted = SignIn.of_body(body)
-        result = await self._uia.require(
-            None, body.get("auth"), {"endpoint": "register"}, self._registrar.flows, call.client_ip
-        )
+        flows = self._registrar.flows(self._contacts.can_mail)
+        result = await self._uia.require(None, body.get("auth"), {"endpoint": "register"}, flows, call.client_ip)
         if password is None:
             raise missing_param("password is missing")
         new = NewUser(localpart or await self._registrar.free_name(), password)
-        return await self._registrar.register(new, None if body.get("inhibit_login") is True else wanted, result)
+        address = None
+        if result.address_proof is not None:
+            address = await self._contacts.proven((REGISTER,), result.address_proof)
+        sign_in_as = None if body.get("inhibit_login") is True else wanted
+        return await self._registrar.register(new, sign_in_as, result, address)
 
     async def _service_user(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
-        service = await self._sessions.by_token(bearer(call.header("authorization")), ip=call.client_ip)
+        service = await self._sessions.by_token(token_of(call), ip=call.client_ip)
         if service.appservice_id is None:
             raise MatrixError(401, "M_UNKNOWN_TOKEN", "The token is not an application service's")
         localpart = _username(body)

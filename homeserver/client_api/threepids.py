@@ -2,23 +2,27 @@
 """The page of administrative contacts: e-mail addresses and phone numbers of an account."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from homeserver.http.endpoint import Anyone, Call, User, endpoint
 from homeserver.protocol.errors import MatrixError, invalid_param
-from homeserver.services.contacts import Contacts
+from homeserver.services.contacts import Asked, Contacts
 from homeserver.services.uia import InteractiveAuth
+from storage.validations import ADD, REGISTER, RESET
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#adding-account-administrative-contact-information"
 CLIENT_SECRET = re.compile(r"[0-9a-zA-Z.=_-]{1,255}")
 
 
+Attempt = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
 class EmailBody(msgspec.Struct):
     client_secret: str
     email: str
-    send_attempt: int
+    send_attempt: Attempt
     next_link: str | None = None
     id_server: str | None = None
     id_access_token: str | None = None
@@ -28,7 +32,7 @@ class PhoneBody(msgspec.Struct):
     client_secret: str
     country: str
     phone_number: str
-    send_attempt: int
+    send_attempt: Attempt
     next_link: str | None = None
     id_server: str | None = None
     id_access_token: str | None = None
@@ -80,15 +84,23 @@ class ThreepidPage:
 
     @endpoint("POST", "/_matrix/client/v3/account/3pid", limit="login", spec=SPEC)
     async def add_deprecated(self, caller: User, body: DeprecatedAddBody) -> dict[str, object]:
-        _check_secret(body.three_pid_creds.client_secret)
-        raise self._contacts.unverified()
+        given = body.three_pid_creds
+        _check_secret(given.client_secret)
+        await self._add(caller, given.sid, given.client_secret)
+        return {}
 
     @endpoint("POST", "/_matrix/client/v3/account/3pid/add", limit="login", spec=SPEC)
     async def add(self, caller: User, call: Call, body: AddBody) -> dict[str, object]:
         _check_secret(body.client_secret)
         operation = {"endpoint": "3pid/add", "sid": body.sid}
-        await self._uia.require(caller, body.auth, operation, ip=call.client_ip)
-        raise self._contacts.unverified()
+        result = await self._uia.require(caller, body.auth, operation, ip=call.client_ip)
+        await self._add(caller, body.sid, body.client_secret)
+        await self._uia.finish(result)
+        return {}
+
+    async def _add(self, caller: User, sid: str, secret: str) -> None:
+        proof = await self._contacts.proven((ADD,), {"sid": sid, "client_secret": secret})
+        await self._contacts.add(caller.usr, proof)
 
     @endpoint("POST", "/_matrix/client/v3/account/3pid/bind", limit="login", spec=SPEC)
     async def bind(self, caller: User, body: BindBody) -> dict[str, object]:
@@ -105,26 +117,37 @@ class ThreepidPage:
         return {"id_server_unbind_result": "no-support"}
 
     @endpoint("POST", "/_matrix/client/v3/register/email/requestToken", limit="login", spec=SPEC)
-    @endpoint("POST", "/_matrix/client/v3/account/3pid/email/requestToken", limit="login", spec=SPEC)
-    async def request_new_email(self, caller: Anyone, body: EmailBody) -> dict[str, object]:
-        _check_secret(body.client_secret)
-        return await self._contacts.request_new("email", body.email, body.id_server)
+    async def mail_for_registration(self, caller: Anyone, body: EmailBody) -> dict[str, object]:
+        return await self._mail(REGISTER, body)
 
-    @endpoint("POST", "/_matrix/client/v3/register/msisdn/requestToken", limit="login", spec=SPEC)
-    @endpoint("POST", "/_matrix/client/v3/account/3pid/msisdn/requestToken", limit="login", spec=SPEC)
-    async def request_new_phone(self, caller: Anyone, body: PhoneBody) -> dict[str, object]:
-        _check_secret(body.client_secret)
-        return await self._contacts.request_new("msisdn", body.phone_number, body.id_server)
+    @endpoint("POST", "/_matrix/client/v3/account/3pid/email/requestToken", limit="login", spec=SPEC)
+    async def mail_for_account(self, caller: Anyone, body: EmailBody) -> dict[str, object]:
+        return await self._mail(ADD, body)
 
     @endpoint("POST", "/_matrix/client/v3/account/password/email/requestToken", limit="login", spec=SPEC)
-    async def request_known_email(self, caller: Anyone, body: EmailBody) -> dict[str, object]:
+    async def mail_for_password(self, caller: Anyone, body: EmailBody) -> dict[str, object]:
+        return await self._mail(RESET, body)
+
+    async def _mail(self, purpose: int, body: EmailBody) -> dict[str, object]:
         _check_secret(body.client_secret)
-        return await self._contacts.request_known("email", body.email, body.id_server)
+        asked = Asked(purpose, body.email, body.client_secret, body.send_attempt, body.next_link, body.id_server)
+        return {"sid": await self._contacts.ask_by_mail(asked)}
+
+    @endpoint("POST", "/_matrix/client/v3/register/msisdn/requestToken", limit="login", spec=SPEC)
+    async def phone_for_registration(self, caller: Anyone, body: PhoneBody) -> dict[str, object]:
+        return await self._phone(REGISTER, body)
+
+    @endpoint("POST", "/_matrix/client/v3/account/3pid/msisdn/requestToken", limit="login", spec=SPEC)
+    async def phone_for_account(self, caller: Anyone, body: PhoneBody) -> dict[str, object]:
+        return await self._phone(ADD, body)
 
     @endpoint("POST", "/_matrix/client/v3/account/password/msisdn/requestToken", limit="login", spec=SPEC)
-    async def request_known_phone(self, caller: Anyone, body: PhoneBody) -> dict[str, object]:
+    async def phone_for_password(self, caller: Anyone, body: PhoneBody) -> dict[str, object]:
+        return await self._phone(RESET, body)
+
+    async def _phone(self, purpose: int, body: PhoneBody) -> dict[str, object]:
         _check_secret(body.client_secret)
-        return await self._contacts.request_known("msisdn", body.phone_number, body.id_server)
+        raise await self._contacts.ask_by_phone(purpose, body.phone_number, body.id_server)
 
 
 def _check_secret(secret: str) -> None:

@@ -25,6 +25,7 @@ from homeserver.services.devices import Devices
 from homeserver.services.egress import Egress
 from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.login import Login
+from homeserver.services.mail import Mailer
 from homeserver.services.media import MediaStore, NoRemoteMedia
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.openid import OpenId
@@ -63,8 +64,10 @@ def build(base: Base) -> Accounts:
     credentials = Credentials(config.server_name, db, runtime, passwords, base.limits)
     jwt = JwtLogin(config.server_name, config.jwt, db, runtime) if config.jwt else None
     login = Login(config.sessions, db, runtime, credentials, sessions, services, jwt)
+    mailer = Mailer(runtime, config.email, config.server_name) if config.email is not None else None
+    contacts = Contacts(db, runtime, base.limits, config.base_url, mailer)
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
-    uia = InteractiveAuth(db, runtime, credentials)
+    uia = InteractiveAuth(db, runtime, credentials, contacts)
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
     profiles = Profiles(config.server_name, db, NoRemoteProfiles())
     openid = OpenId(config.server_name, db, runtime)
@@ -72,12 +75,12 @@ def build(base: Base) -> Accounts:
     base.lifecycle.on_start(files.clear_incoming)
     media = MediaStore(config.server_name, config.media, db, runtime, files, NoRemoteMedia())
     pages = (
-        Register(registrar, uia, passwords, sessions),
+        Register(registrar, uia, passwords, sessions, contacts),
         SharedSecretPage(registrar),
         LoginPage(login, uia, sessions),
-        Fallback(uia),
-        AccountPage(local, uia, passwords),
-        ThreepidPage(Contacts(db), uia),
+        Fallback(uia, contacts),
+        AccountPage(local, uia, passwords, contacts),
+        ThreepidPage(contacts, uia),
         DevicePage(Devices(db, sessions), uia, runtime),
         ProfilePage(profiles),
         OpenIdPage(openid),

@@ -20,6 +20,10 @@ def _server_name(value: str) -> str | None:
     return None if ok else "a host name with an optional port, such as chat.example.org"
 
 
+def _server_names(values: tuple[str, ...]) -> str | None:
+    return next((fault for fault in map(_server_name, values) if fault), None)
+
+
 def _url(value: str | None) -> str | None:
     if value is None:
         return None
@@ -81,6 +85,11 @@ def _jwt_issuers(values: "tuple[JwtIssuer, ...]") -> str | None:
     return None
 
 
+def _mail_address(value: str) -> str | None:
+    local, at, domain = value.rpartition("@")
+    return None if local and at and domain and value.isprintable() and " " not in value else "an e-mail address"
+
+
 @attrs.frozen
 class Tls:
     """The certificate of a listener that speaks HTTPS."""
@@ -119,6 +128,7 @@ class Registration:
 
     enabled: bool = option("Anybody may make an account", default=False)
     token_required: bool = option("A registration token is needed, too", default=False)
+    email_required: bool = option("A proven e-mail address is needed, too", default=False)
     guests: bool = option("Guests may come in without a name and password", default=False)
     shared_secret: str | None = option(
         "With this secret tools make accounts at /_synapse/admin/v1/register", kind="secret", default=None
@@ -182,6 +192,7 @@ class RateLimits:
     registration: Rate = option("Making accounts, by address", default=Rate(0.2, 10))
     login: Rate = option("Signing in, by address", default=Rate(0.3, 10))
     login_failures: Rate = option("Wrong passwords, by account", default=Rate(0.1, 10))
+    mail: Rate = option("Mails to one address", default=Rate(0.005, 5))
     joins: Rate = option("Joining rooms", default=Rate(1.0, 30))
     invites: Rate = option("Inviting", default=Rate(1.0, 50))
     membership: Rate = option("Leaving, kicking, banning", default=Rate(2.0, 50))
@@ -189,11 +200,34 @@ class RateLimits:
     room_read: Rate = option("Reading history, members, relations", default=Rate(20.0, 200))
     directory: Rate = option("Reading the room directory", default=Rate(5.0, 50))
     delayed_events: Rate = option("Managing delayed events", default=Rate(2.0, 20))
+    federation: Rate = option("Requests of another server", default=Rate(50.0, 500))
     keys: Rate = option("Uploading and claiming keys", default=Rate(20.0, 200))
     media: Rate = option("Uploading files", default=Rate(2.0, 50))
     user_data: Rate = option("Receipts, typing, presence, push rules and pushers", default=Rate(20.0, 200))
     search: Rate = option("Searching", default=Rate(2.0, 30))
     reports: Rate = option("Reporting content", default=Rate(0.2, 10))
+
+
+@attrs.frozen
+class Smtp:
+    """The mail server that takes what this server sends."""
+
+    host: str = option("Its name or address", example="mail.example.org")
+    port: int = option("Its port", default=587, check=_port)
+    tls: Literal["starttls", "tls", "none"] = option(
+        "How the connection is encrypted: after a greeting, from the start, or not at all", default="starttls"
+    )
+    user: str | None = option("Whom to sign in as", default=None)
+    password: str | None = option("With what password", kind="secret", default=None)
+    ca_file: Path | None = option("PEM file of authorities to trust instead of the system's", kind="path", default=None)
+
+
+@attrs.frozen
+class Email:
+    """Mails to people, to prove that an address is theirs."""
+
+    sender: str = option("The address that mails come from", example="chat@example.org", check=_mail_address)
+    smtp: Smtp = option("")
 
 
 @attrs.frozen
@@ -211,6 +245,16 @@ class Federation:
     """Talking to other servers."""
 
     enabled: bool = option("Take part in the Matrix network", default=False)
+    mode: Literal["open", "allowlist", "closed"] = option(
+        "Talk with every server, with those of the allowlist, or with none", default="open"
+    )
+    allowlist: tuple[str, ...] = option("Server names", default=(), check=_server_names)
+    delegate: str | None = option(
+        "Host and port where other servers reach this one, for /.well-known/matrix/server", default=None
+    )
+    key_servers: tuple[str, ...] = option(
+        "Servers that are asked for the keys of those that do not answer", default=(), check=_server_names
+    )
     ca_file: Path | None = option("PEM file of authorities to trust instead of the system's", kind="path", default=None)
     verify_certificates: bool = option("Check other servers' certificates; off only for tests", default=True)
 
@@ -281,6 +325,7 @@ class Config:
     jwt: tuple[JwtIssuer, ...] = option(
         "Backends whose signed tokens sign their users in", default=(), check=_jwt_issuers
     )
+    email: Email | None = option("Not given: no mail is sent", default=None)
     rate_limits: RateLimits = option("", default=RateLimits)
     network: Network = option("", default=Network)
     federation: Federation = option("", default=Federation)

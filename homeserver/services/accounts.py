@@ -38,6 +38,11 @@ class Accounts:
             raise not_found("There is no such user")
         return account
 
+    async def user_id(self, usr: int | None) -> str | None:
+        """The user id of an account's number."""
+        account = None if usr is None else await self._database.point(accounts.by_usr, usr)
+        return None if account is None else account.user_id
+
     async def change_password(self, usr: int, password: str, *, keep_device: str | None, log_out: bool) -> None:
         """Set a password; with `log_out` every device but `keep_device` is signed out."""
         self._passwords.check_strength(password)

@@ -17,11 +17,12 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.login import Login, SignIn
 from homeserver.services.passwords import Passwords
-from homeserver.services.uia import DUMMY, REGISTRATION_TOKEN, Flow, UiaResult
+from homeserver.services.uia import DUMMY, EMAIL, REGISTRATION_TOKEN, Flow, UiaResult
 from storage import accounts, registration_tokens, sign_in
 from storage.accounts import GUEST, PERSON, SERVICE_USER, NewAccount
-from storage.sign_in import Registration, TokenUsedUp
+from storage.sign_in import AddressTaken, Registration, TokenUsedUp
 from storage.tokens import digest
+from storage.validations import Validation
 
 NONCE_MS = 60_000
 NONCES = 1_000
@@ -79,9 +80,13 @@ class Registrar:
         self._namespaces = namespaces
         self._nonces: OrderedDict[str, int] = OrderedDict()
 
-    @property
-    def flows(self) -> list[Flow]:
-        return [[REGISTRATION_TOKEN]] if self._settings.token_required else [[DUMMY]]
+    def flows(self, can_mail: bool) -> list[Flow]:
+        """What a person may prove; the dummy stage tells a flow without an address from one with it."""
+        first = [REGISTRATION_TOKEN] if self._settings.token_required else []
+        if not can_mail:
+            return [first or [DUMMY]]
+        with_address = [*first, EMAIL]
+        return [with_address] if self._settings.email_required else [with_address, [*first, DUMMY]]
 
     def require_open(self) -> None:
         if not self._settings.enabled:
@@ -109,10 +114,12 @@ class Registrar:
         number = await self._database.point(accounts.highest_numbered) + 1
         return f"{number}.{self._runtime.token(4).lower()}"
 
-    async def register(self, new: NewUser, sign_in_as: SignIn | None, result: UiaResult) -> dict[str, object]:
-        """Make a person's account after a completed flow; the answer of /register."""
+    async def register(
+        self, new: NewUser, sign_in_as: SignIn | None, result: UiaResult, address: Validation | None = None
+    ) -> dict[str, object]:
+        """Make a person's account after a completed flow, with the address that was proven; the answer of /register."""
         account = await self._account(new, PERSON)
-        return await self._make(account, sign_in_as, result)
+        return await self._make(account, sign_in_as, result, address)
 
     async def register_guest(self, device_name: str | None) -> dict[str, object]:
         if not self._settings.guests:
@@ -147,15 +154,22 @@ class Registrar:
             password=password,
         )
 
-    async def _make(self, account: NewAccount, sign_in_as: SignIn | None, result: UiaResult) -> dict[str, object]:
+    async def _make(
+        self,
+        account: NewAccount,
+        sign_in_as: SignIn | None,
+        result: UiaResult,
+        address: Validation | None = None,
+    ) -> dict[str, object]:
         prepared = None if sign_in_as is None else self._login.prepare(account.user_id, sign_in_as)
-        registration = Registration(
-            account, None if prepared is None else prepared.session, result.registration_token, result.session
-        )
+        session = None if prepared is None else prepared.session
+        registration = Registration(account, session, result.registration_token, address, result.session)
         try:
             usr = await self._database.write(sign_in.register, registration)
         except TokenUsedUp:
             raise MatrixError(401, "M_UNAUTHORIZED", "The registration token can no longer be used") from None
+        except AddressTaken:
+            raise MatrixError(400, "M_THREEPID_IN_USE", "The address belongs to an account already") from None
         if usr is None:
             raise user_in_use()
         return {"user_id": account.user_id} if prepared is None else prepared.answer

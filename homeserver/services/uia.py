@@ -10,14 +10,17 @@ from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.errors import MatrixError, bad_json, forbidden, missing_param, not_found
 from homeserver.runtime import Runtime
 from homeserver.services.callers import User
+from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.database import Database
 from storage import registration_tokens, uia_sessions
 from storage.tokens import digest
+from storage.validations import REGISTER, RESET
 
 PASSWORD = "m.login.password"
 DUMMY = "m.login.dummy"
 REGISTRATION_TOKEN = "m.login.registration_token"
+EMAIL = "m.login.email.identity"
 SESSION_MS = 30 * 60 * 1000
 
 Flow = Sequence[str]
@@ -37,6 +40,12 @@ class UiaResult:
         return value if isinstance(value, str) else None
 
     @property
+    def address_proof(self) -> Mapping[str, object] | None:
+        """The credentials of a proven address, for `Contacts.proven`."""
+        value = self.completed.get(EMAIL)
+        return value if isinstance(value, dict) else None
+
+    @property
     def registration_token(self) -> str | None:
         value = self.completed.get(REGISTRATION_TOKEN)
         return value if isinstance(value, str) else None
@@ -54,14 +63,16 @@ class Attempt:
 class InteractiveAuth:
     """User-interactive authentication. Sessions are stored, and bound to one operation and one account."""
 
-    def __init__(self, database: Database, runtime: Runtime, credentials: Credentials) -> None:
+    def __init__(self, database: Database, runtime: Runtime, credentials: Credentials, contacts: Contacts) -> None:
         self._database = database
         self._runtime = runtime
         self._credentials = credentials
+        self._contacts = contacts
         self._stages: Mapping[str, Callable[[int, Mapping[str, object]], Awaitable[object]]] = {
             DUMMY: self._dummy,
             PASSWORD: self._password,
             REGISTRATION_TOKEN: self._registration_token,
+            EMAIL: self._email,
         }
 
     async def flows_for(self, user: User) -> list[Flow]:
@@ -172,6 +183,11 @@ class InteractiveAuth:
         if usr and account.usr != usr:
             raise forbidden("Invalid password")
         return account.user_id
+
+    async def _email(self, usr: int, auth: Mapping[str, object]) -> object:
+        credentials = auth.get("threepid_creds", auth.get("threepidCreds"))
+        proof = await self._contacts.proven((REGISTER, RESET), credentials)
+        return {"sid": proof.sid, "client_secret": proof.secret}
 
     async def _registration_token(self, usr: int, auth: Mapping[str, object]) -> object:
         token = auth.get("token")

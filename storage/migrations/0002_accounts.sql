@@ -104,6 +104,22 @@ CREATE TABLE threepid (
 );
 CREATE INDEX threepid_usr ON threepid (usr);
 
+-- A proof that an address is somebody's: the mail holds the token, the client the secret.
+CREATE TABLE validation (
+    sid {blob} PRIMARY KEY,
+    secret {blob} NOT NULL,
+    purpose {small} NOT NULL,        -- 1 register, 2 add to an account, 3 reset a password
+    medium {blob} NOT NULL,
+    address {blob} NOT NULL,
+    token {blob} NOT NULL,           -- SHA-256
+    attempt {bigint} NOT NULL,
+    created {bigint} NOT NULL,
+    validated {bigint},
+    next_link {blob},
+    UNIQUE (secret, purpose, medium, address)
+);
+CREATE INDEX validation_created ON validation (created);
+
 CREATE TABLE profile_field (
     usr {int} NOT NULL,
     name {blob} NOT NULL,
