@@ -136,6 +136,7 @@ def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
     db.subscribe(notifier.publish)
     db.observe_batches(metrics.histogram("parley_commit_writes", "Writes in one commit", COMMIT_SIZES).record)
     metrics.gauge("parley_stream_position", "The position of the newest published change", lambda: db.published)
+    metrics.gauge("parley_cache_bytes", "Memory that caches hold, as they estimate it", lambda: db.cache_bytes)
     metrics.gauge("parley_writes_waiting", "Writes that wait for a commit", lambda: db.queued)
     return Base(
         config=config,

@@ -178,7 +178,7 @@ class PostgresDatabase:
                 **self._arguments,
                 connect_timeout=5,
                 application_name="parley",
-                options=f"-c timezone=UTC -c synchronous_commit=on {options}",
+                options=f"-c timezone=UTC -c synchronous_commit=on -c lock_timeout=30s {options}",
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,

@@ -55,6 +55,11 @@ class Database:
         return self._engine.budget
 
     @property
+    def cache_bytes(self) -> int:
+        """What all caches hold now."""
+        return self._engine.budget.used + self._engine.names.bytes
+
+    @property
     def dialect(self) -> str:
         return self._engine.dialect
 
@@ -72,10 +77,14 @@ class Database:
         """Migrates, takes ownership and starts the threads. Blocks; raises `StorageError` with a sentence for the
         admin.
         """
-        migrate(self._database, report=_log.info)
-        self.published = self._engine.start()
-        if self._database.inline_reads:
-            self._inline = self._engine.reader()
+        try:
+            migrate(self._database, report=_log.info)
+            self.published = self._engine.start()
+            if self._database.inline_reads:
+                self._inline = self._engine.reader()
+        except BaseException:
+            self._engine.stop()
+            raise
 
     def close(self) -> None:
         """Commits what waits and gives the database back. Blocks."""
