@@ -119,6 +119,7 @@ class Streams:
         self._memberships: LastPositions[int] = LastPositions()
         self._private: LastPositions[int] = LastPositions()
         self._movements = Ring(size=ring_size)
+        self._kinds = {kind: Ring(size=ring_size) for kind in ("state", "receipt")}
         self._devices: LastPositions[tuple[int, int]] = LastPositions()
         self._typing = Ring(floor=ephemeral, size=10_000)
 
@@ -126,7 +127,7 @@ class Streams:
         """Memory starts at `position`: nothing is known of what lies below it."""
         self.published = position
         self._rooms.clear(position)
-        for ring in self._shared.values():
+        for ring in (*self._shared.values(), *self._kinds.values()):
             ring.clear(position)
         self._users.clear(position)
         self._memberships.clear(position)
@@ -144,6 +145,8 @@ class Streams:
                 self._shared[stream].add(change.pos, user)
             elif room is not None and concerns_room(change):
                 self._rooms.add(change.pos, room)
+                if stream in self._kinds:
+                    self._kinds[stream].add(change.pos, room)
             if user is not None:
                 if stream == "membership":
                     self._memberships.set(user, change.pos)
@@ -160,6 +163,10 @@ class Streams:
     def rooms_since(self, since: int) -> frozenset[int] | None:
         """The rooms with a change after `since`; None: further back than memory reaches, ask the database."""
         return self._rooms.since(since)
+
+    def rooms_with(self, kind: str, since: int) -> frozenset[int] | None:
+        """The rooms with a change of "state", or with a "receipt", after `since`; None as above."""
+        return self._kinds[kind].since(since)
 
     def users_since(self, stream: str, since: int) -> frozenset[int] | None:
         """The users with a change in a shared stream ("device_list", "presence", "profile"); None as above."""

@@ -118,6 +118,8 @@ class SyncEngine:
             invites=await self._sources.account_data.invite_policy(user.usr),
             typing=self._newsroom.typing_in(news.typing_changed | active),
             typing_changed=news.typing_changed,
+            state_rooms=news.state_rooms,
+            receipt_rooms=news.receipt_rooms,
         )
         if since is None or request.full_state or news.device_lists:
             built = await self._db.snapshot(build, plan, self._parts)

@@ -31,6 +31,11 @@ class ToldMembers:
         told = self._told.get((usr, device, room), {}).get(row.skey or 0)
         return told is not None and told[0] == row.nid and told[1] <= since
 
+    def has(self, usr: int, device: int, room: int, skey: int, since: int) -> bool:
+        """Whether the device got any event of this member."""
+        told = self._told.get((usr, device, room), {}).get(skey)
+        return told is not None and told[1] <= since
+
     def told(self, usr: int, device: int, room: int, rows: Iterable[EventRow], upto: int) -> None:
         key = (usr, device, room)
         known = self._told.setdefault(key, {})

@@ -15,7 +15,11 @@ from homeserver.services.typing import Typing
 
 @attrs.frozen(slots=True)
 class News:
-    """What may have changed for one device since a token. `rooms` is None when memory does not reach back."""
+    """What may have changed for one device since a token.
+
+    `rooms` are those with any news, `state_rooms` and `receipt_rooms` those (of all) with such news; None when memory
+    does not reach back.
+    """
 
     rooms: frozenset[int] | None
     memberships: bool
@@ -25,6 +29,8 @@ class News:
     presence: bool
     typing_changed: frozenset[int]
     backlog: bool
+    state_rooms: frozenset[int] | None = None
+    receipt_rooms: frozenset[int] | None = None
 
     def __bool__(self) -> bool:
         return bool(
@@ -64,6 +70,8 @@ class Newsroom:
             presence=self._neighbor_changed("presence", usr, since.pos, rooms),
             typing_changed=self._typing_changed(since, rooms),
             backlog=since.to_device is not None,
+            state_rooms=streams.rooms_with("state", since.pos),
+            receipt_rooms=streams.rooms_with("receipt", since.pos),
         )
 
     def everything(self, rooms: frozenset[int]) -> News:

@@ -32,7 +32,7 @@ class Plan:
     """What to answer: everything in (since, upto] that concerns the user and the device.
 
     `rooms` are the joined rooms with something new, None when memory does not know; the flags say which other parts
-    may have changed. `typing` is who types in the rooms where somebody does, `typing_changed` where that changed.
+    may have changed, `state_rooms` and `receipt_rooms` the rooms where state or receipts did. `typing` is who types in the rooms where somebody does, `typing_changed` where that changed.
     """
 
     request: Request
@@ -47,6 +47,8 @@ class Plan:
     invites: InvitePolicy
     typing: Mapping[int, list[str]]
     typing_changed: frozenset[int]
+    state_rooms: frozenset[int] | None = None
+    receipt_rooms: frozenset[int] | None = None
 
     @property
     def after(self) -> int:

@@ -59,7 +59,7 @@ class RowRenderer:
         if plan.request.filter.federation_format:
             return _federation_format(txn, rooms)
         frames = Frames(self._now_ms())
-        special = self._special(txn, plan, [row.event for one in rooms.values() for row in one.timeline.rows])
+        special = self._special(txn, plan, rooms)
         rendered = {}
         for room, one in rooms.items():
             timeline = self._timeline(txn, plan, one, frames, special)
@@ -68,9 +68,14 @@ class RowRenderer:
         fields = plan.request.filter.event_fields
         return rendered if fields is None else _only_fields(rendered, fields)
 
-    def _special(self, txn: Txn, plan: Plan, found: Sequence[StoredEvent]) -> dict[int, dict[str, Any]]:
-        """The events that are not plain, rendered, by number."""
-        parents = parents_among(txn, [event.nid for event in found])
+    def _special(self, txn: Txn, plan: Plan, rooms: Mapping[int, RoomRows]) -> dict[int, dict[str, Any]]:
+        """The events that are not plain, rendered, by number. Nothing relates yet to the newest event of a room."""
+        found = [row.event for one in rooms.values() for row in one.timeline.rows]
+        newest: set[int] = set()
+        if plan.request.filter.room.timeline.passes_every_event and not plan.ignored:
+            newest = {one.timeline.rows[-1].nid for one in rooms.values() if one.timeline.rows and one.ask.joined}
+        older = [event.nid for event in found if event.nid not in newest]
+        parents = parents_among(txn, older)
         wanted = [event for event in found if event.nid in parents or event.flags & REDACTED or event.type == REDACTION]
         if not wanted:
             return {}

@@ -109,6 +109,8 @@ def _reads(txn: Txn, plan: Plan, joined: Sequence[RoomAsk]) -> dict[int, list[Re
     wanted = [ask for ask in joined if chosen.allows_room(ask.room_id)]
     for after in {0 if ask.after is None else ask.after for ask in wanted}:
         rooms = [ask.room for ask in wanted if (ask.after or 0) == after]
+        if after == plan.after and plan.receipt_rooms is not None and not plan.private_reads:
+            rooms = [room for room in rooms if room in plan.receipt_rooms]
         for receipt in receipts.for_rooms(txn, rooms, after, plan.upto.pos, plan.usr):
             found.setdefault(receipt.room, []).append(receipt)
     return found

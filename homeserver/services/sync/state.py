@@ -48,12 +48,15 @@ class StateReader:
 
     def logs(self, asks: Sequence[RoomAsk]) -> dict[int, list[Logged]]:
         """What changed in the rooms of which the client has an earlier state."""
-        windows = [(ask.room, ask.after) for ask in asks if not ask.full and ask.after is not None]
+        partial = [(ask.room, ask.after) for ask in asks if not ask.full and ask.after is not None]
+        changed = self._plan.state_rooms
+        windows = [window for window in partial if changed is None or window[0] in changed]
+        quiet: dict[int, list[Logged]] = {room: [] for room, _ in partial}
         if not windows:
-            return {}
+            return quiet
         upto = {ask.room: ask.upto for ask in asks}
         found = state_changes(self._txn, windows, max(upto.values()))
-        return {room: [change for change in log if change.pos <= upto[room]] for room, log in found.items()}
+        return quiet | {room: [change for change in log if change.pos <= upto[room]] for room, log in found.items()}
 
     def read(
         self,
@@ -101,8 +104,16 @@ class StateReader:
                 users.update(summary.heroes)
             if ask.full:
                 users.add(self._plan.request.user.user_id)
+            elif not self._filter.include_redundant_members:
+                users = {user for user in users if not self._has(ask.room, user)}
             wanted[ask.room] = users
         return member_rows(self._txn, wanted)
+
+    def _has(self, room: int, user_id: str) -> bool:
+        """Whether the device has this member: if as an older event, the newer one is among the changes."""
+        key = names.skey_nid(self._txn, MEMBER, user_id)
+        user = self._plan.request.user
+        return key is not None and self._told.has(user.usr, user.device, room, key, self._plan.after)
 
     def _of_room(
         self, ask: RoomAsk, timeline: Timeline, rows: list[EventRow], members: Mapping[int, list[EventRow]]

@@ -76,6 +76,8 @@ class Job:
             invites=self.invites,
             typing=self.typing,
             typing_changed=self.news.typing_changed,
+            state_rooms=self.news.state_rooms,
+            receipt_rooms=self.news.receipt_rooms,
         )
 
 

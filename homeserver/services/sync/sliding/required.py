@@ -126,7 +126,12 @@ def named_members(config: RoomConfig, me: str) -> list[StateKey]:
 
 def _logs(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> dict[int, dict[StateKey, EventRow | None]]:
     """What changed in each room since the client had its state: the last event of each key."""
-    windows = [(ask.room, ask.since) for ask in asks if ask.since is not None]
+    changed = job.news.state_rooms
+    windows = [
+        (ask.room, ask.since)
+        for ask in asks
+        if ask.since is not None and (changed is None or ask.since != job.after or ask.room in changed)
+    ]
     if not windows:
         return {}
     logs = state_changes(txn, windows, job.upto.pos)
