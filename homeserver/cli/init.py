@@ -44,7 +44,8 @@ def _values(given: argparse.Namespace) -> dict[str, Any]:
     if given.database:
         values["database"] = {"url": given.database}
     if given.open_registration:
-        values["registration"] = {"enabled": True}
+        values["registration"] = {"enabled": True, "guests": True}
+        values["passwords"] = {"minimum_length": 1}
     if given.no_rate_limits:
         values["rate_limits"] = {"enabled": False}
     return values

@@ -3,7 +3,7 @@
 
 import msgspec
 
-from homeserver.http.auth import bearer
+from homeserver.http.auth import token_of
 from homeserver.http.endpoint import Anyone, Call, User, endpoint
 from homeserver.protocol.errors import MatrixError, forbidden
 from homeserver.services.login import Login
@@ -35,7 +35,7 @@ class LoginPage:
 
     async def _service(self, call: Call) -> User:
         try:
-            return await self._sessions.by_token(bearer(call.header("authorization")), ip=call.client_ip)
+            return await self._sessions.by_token(token_of(call), ip=call.client_ip)
         except MatrixError as error:
             if error.errcode == "M_MISSING_TOKEN":
                 raise

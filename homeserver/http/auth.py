@@ -31,7 +31,7 @@ class Sessions(Protocol):
 
 
 class ClientAuth:
-    """Bearer tokens. The query string's `access_token` is not looked at: it ends up in logs."""
+    """Bearer tokens. The versions of the specification up to v1.18, which we announce, let them come in the query."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -45,7 +45,7 @@ class ClientAuth:
         return _ANYONE
 
     async def maybe_user(self, bound: Bound, call: Call, incoming: Incoming) -> MaybeUser:
-        if call.header("authorization") is None:
+        if call.header("authorization") is None and b"access_token=" not in call.raw_query:
             return _NOBODY
         return MaybeUser(await self._caller(bound, call))
 
@@ -68,7 +68,7 @@ class ClientAuth:
             acting_user = query.get("user_id")
             acting_device = query.get("device_id") or query.get("org.matrix.msc3202.device_id")
         return await self._sessions.by_token(
-            bearer(call.header("authorization")),
+            token_of(call),
             ip=call.client_ip,
             user_agent=call.user_agent,
             locked_allowed=bound.declaration.locked,
@@ -77,8 +77,11 @@ class ClientAuth:
         )
 
 
-def bearer(header: str | None) -> str:
-    """The token in an Authorization header; raises M_MISSING_TOKEN."""
+def token_of(call: Call) -> str:
+    """The token in the Authorization header or, without one, in the query string; raises M_MISSING_TOKEN."""
+    header = call.header("authorization")
+    if header is None and b"access_token=" in call.raw_query and (given := call.query.get("access_token")):
+        return given
     if header is None or header[:7].lower() != "bearer " or not (token := header[7:].strip()):
         raise missing_token()
     return token

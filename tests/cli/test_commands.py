@@ -121,6 +121,8 @@ class Commands(TestCase):
         text = self.file.read_text()
         self.assertIn("# ", text)
         self.assertRegex(text, r"url: \"?sqlite:///x.db")
+        for line in ("enabled: true", "guests: true", "minimum_length: 1"):
+            self.assertIn(f"\n  {line}\n", text)
         self.assertRegex((self.folder / "signing.key").read_text(), r"^ed25519 a_\w+ [A-Za-z0-9+/]{43}\n$")
         self.assertEqual(stat.S_IMODE((self.folder / "signing.key").stat().st_mode), 0o600)
 
@@ -243,7 +245,7 @@ class Commands(TestCase):
         self.start()
         second = self.parley("run", "-c", str(self.file), PARLEY_LISTENERS__0__PORT="0")
         self.assertEqual(second.returncode, 1)
-        self.assertIn("in use", second.stdout)
+        self.assertIn("in use", second.stderr)
 
     def test_a_port_that_is_taken_is_said(self) -> None:
         self.init()
@@ -252,7 +254,7 @@ class Commands(TestCase):
             taken.listen()
             done = self.parley("run", "-c", str(self.file))
         self.assertEqual(done.returncode, 1)
-        self.assertIn(str(self.port), done.stdout)
+        self.assertIn(str(self.port), done.stderr)
 
     def test_a_key_that_is_gone_is_not_made_again_beside_data(self) -> None:
         self.init()

@@ -143,9 +143,15 @@ class Requests(SynchronousTestCase):
         said = self.ask("GET", "/whoami", headers={"authorization": "Bearer alice"})
         self.assertEqual(said, (200, {"user_id": "@alice:test"}))
 
-    def test_no_token_an_unknown_one_and_one_in_the_query_are_refused(self) -> None:
+    def test_a_token_in_the_query_counts_where_no_header_is(self) -> None:
+        self.assertEqual(self.ask("GET", "/whoami?access_token=alice")[0], 200)
+        self.assertEqual(self.error("GET", "/whoami?access_token="), (401, "M_MISSING_TOKEN"))
+        self.assertEqual(self.error("GET", "/whoami?access_token=bob"), (401, "M_UNKNOWN_TOKEN"))
+        refused = self.error("GET", "/whoami?access_token=alice", headers={"authorization": "Bearer bob"})
+        self.assertEqual(refused, (401, "M_UNKNOWN_TOKEN"))
+
+    def test_no_token_and_an_unknown_one_are_refused(self) -> None:
         self.assertEqual(self.error("GET", "/whoami"), (401, "M_MISSING_TOKEN"))
-        self.assertEqual(self.error("GET", "/whoami?access_token=alice"), (401, "M_MISSING_TOKEN"))
         for header in ("alice", "Bearer ", "Bearer", "Basic alice"):
             self.assertEqual(
                 self.error("GET", "/whoami", headers={"authorization": header}), (401, "M_MISSING_TOKEN"), header
