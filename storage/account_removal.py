@@ -15,6 +15,7 @@ from storage import (
     push_rules,
     threepids,
     tokens,
+    user_directory,
 )
 from storage.txn import Change, Txn
 
@@ -24,6 +25,7 @@ ON_ACCOUNT_CLOSED: tuple[Callable[[Txn, int], None], ...] = (
     push_rules.forget_user,
     presence.forget_user,
     e2e_removal.forget_user,
+    user_directory.drop_person,
 )
 """Called as (txn, usr) once the closed account has left its rooms; each deletes what its module keeps by account."""
 

@@ -170,6 +170,24 @@ def joined_until(txn: Txn, room: int, user_id: str, event: int) -> int | None:
     return None
 
 
+def was_open_after(txn: Txn, room: int, event: int) -> bool:
+    """Whether the room was world readable at some time after an event, by the settings that replaced one another."""
+    key = names.skey_nid(txn, HISTORY_VISIBILITY, "")
+    now = None if key is None else txn.one("SELECT event FROM state_now WHERE room = ? AND skey = ?", (room, key))
+    current: int | None = None if now is None else now[0]
+    tree = StateTree(txn, room)
+    for _ in range(LONGEST_CHAIN):
+        row = None if current is None else txn.one("SELECT state, content FROM event WHERE nid = ?", (current,))
+        if row is None or key is None:
+            return False
+        if orjson.loads(row[1]).get("history_visibility") == "world_readable":
+            return True
+        if current is None or current < event:
+            return False
+        current = None if row[0] is None else tree.get(row[0], key)
+    return False
+
+
 def state_at(txn: Txn, room: int, event: int) -> dict[int, int]:
     """The room's state just after an event, by state key: event numbers."""
     row = txn.one("SELECT state, skey FROM event WHERE nid = ?", (event,))

@@ -82,6 +82,7 @@ class Aliases:
 
     async def delete(self, user: User, alias: str) -> None:
         """Delete an alias: its maker, who may set the canonical alias, and admins may. The room's list follows."""
+        require_not_suspended(user)
         if parse_room_alias(alias).server != self._server_name:
             raise invalid_param("Only aliases of this server can be deleted here")
         found = await self._db.point(rows.find, alias)

@@ -9,7 +9,7 @@ import attrs
 
 from homeserver.protocol.errors import MatrixError, forbidden, invalid_param, not_found
 from homeserver.protocol.ids import parse_room_id
-from homeserver.services.callers import User
+from homeserver.services.callers import User, require_not_suspended
 from homeserver.services.database import Database
 from homeserver.services.rooms.aliases import Aliases
 from homeserver.services.rooms.summary import Facts, RoomFacts
@@ -60,6 +60,7 @@ class Directory:
 
     async def publish(self, user: User, room_id: str, listed: bool) -> None:
         """List a room or take it off; for those who may set its canonical alias, and admins."""
+        require_not_suspended(user)
         room = await self._known(room_id)
         if not user.is_admin and not await self._aliases.may_curate(user, room_id):
             raise forbidden("You may not change whether this room is listed")

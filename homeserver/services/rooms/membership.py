@@ -252,6 +252,7 @@ class Membership:
 
     async def kick(self, user: User, room_id: str, target: str, reason: str | None = None) -> None:
         """Remove somebody who is in the room, invited or knocking."""
+        require_not_suspended(user)
         await self._known(room_id)
         parse_user_id(target)
         wanted = {"membership": "leave", **_reason(reason)}
@@ -265,6 +266,7 @@ class Membership:
 
     async def ban(self, user: User, room_id: str, target: str, reason: str | None = None) -> None:
         """Ban somebody, whether they are in the room or not."""
+        require_not_suspended(user)
         await self._known(room_id)
         parse_user_id(target)
         wanted = {"membership": "ban", **_reason(reason)}
@@ -276,6 +278,7 @@ class Membership:
 
     async def unban(self, user: User, room_id: str, target: str, reason: str | None = None) -> None:
         """Lift a ban; M_FORBIDDEN when there is none."""
+        require_not_suspended(user)
         await self._known(room_id)
         parse_user_id(target)
         wanted = {"membership": "leave", **_reason(reason)}

@@ -14,7 +14,7 @@ from homeserver.services.database import Database
 from homeserver.services.rooms.read import Reader, not_in_room, reader_of, visible_of
 from homeserver.services.sync.tokens import parse_room_token, point_after, room_token
 from storage import events, names, relations, timeline
-from storage.events import ORD_SHIFT, StoredEvent
+from storage.events import StoredEvent
 from storage.state_tree import StateTree
 from storage.timeline import HIGHEST, LOWEST, MEMBER, Wanted
 from storage.txn import Txn
@@ -138,9 +138,7 @@ def _page(
 def gather(txn: Txn, reader: Reader, stretch: Stretch, backward: bool, limit: int, chosen: EventFilter) -> Page:
     """The first `limit` events of a stretch that the reader may see and the filter lets through."""
     wanted = conditions_of(chosen, reader)
-    above, up_to = stretch.above, stretch.up_to
-    if reader.frozen_at is not None:
-        up_to = min(up_to, reader.frozen_at << ORD_SHIFT)
+    above, up_to = stretch.above, min(stretch.up_to, reader.last_ord)
     found: list[StoredEvent] = []
     looked_at, exhausted, stopped_at = 0, False, None
     while len(found) < limit and looked_at < MOST_LOOKED_AT and not exhausted:

@@ -18,8 +18,8 @@ from homeserver.protocol.visibility import can_see, visibility_in
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from storage import account_data, accounts, events, membership, names, state, timeline
-from storage.events import HIDDEN, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
-from storage.membership import JOIN
+from storage.events import HIDDEN, ORD_SHIFT, OUTLIER, REJECTED, SOFT_FAILED, StoredEvent
+from storage.membership import BAN, JOIN, LEAVE
 from storage.timeline import Circumstance
 from storage.txn import Txn
 
@@ -44,6 +44,15 @@ class Reader:
     left_by: int | None
     world_readable: bool
     ignored: frozenset[str] = frozenset()
+    # Whether everybody could read the room at some time after they left.
+    open_later: bool = False
+
+    @property
+    def last_ord(self) -> int:
+        """Beyond this place in the room's order there is nothing for them."""
+        if self.frozen_at is None or self.open_later or self.member_event is None or self.kind not in (LEAVE, BAN):
+            return timeline.HIGHEST
+        return self.member_event << ORD_SHIFT
 
     @property
     def joined(self) -> bool:
@@ -126,7 +135,8 @@ def reader_of(txn: Txn, usr: int, user_id: str, room_id: str) -> Reader | None:
     open_now = _is_world_readable(txn, room_id)
     if left_by is None and not open_now:
         return None
-    return Reader(room, room_id, usr, user_id, kind, member_event, left_by, open_now, ignored - {user_id})
+    open_later = left_by is not None and not open_now and timeline.was_open_after(txn, room, left_by)
+    return Reader(room, room_id, usr, user_id, kind, member_event, left_by, open_now, ignored - {user_id}, open_later)
 
 
 def visible_of(txn: Txn, reader: Reader, found: Sequence[StoredEvent]) -> list[StoredEvent]:

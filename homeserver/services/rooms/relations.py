@@ -14,7 +14,7 @@ from homeserver.services.rooms.pagination import Renderer, parse_direction, plac
 from homeserver.services.rooms.read import Reader, RoomAccess, visible_of
 from homeserver.services.sync.tokens import point_after, room_token
 from storage import events, names, related
-from storage.events import ORD_SHIFT, StoredEvent
+from storage.events import StoredEvent
 from storage.timeline import HIGHEST, LOWEST
 from storage.txn import Txn
 
@@ -116,8 +116,7 @@ def _relating(
     else:
         low = low if since is None else since - 1
         high = high if until is None else until - 1
-    if reader.frozen_at is not None:
-        high = min(high, reader.frozen_at << ORD_SHIFT)
+    high = min(high, reader.last_ord)
     within = sorted((ord_, nid) for nid, ord_ in rows.items() if low < ord_ <= high)
     if backward:
         within.reverse()
@@ -158,9 +157,8 @@ def _threads(
     txn: Txn, reader: Reader, below: int, limit: int, participated: bool
 ) -> tuple[list[StoredEvent], int | None]:
     """The roots whose latest event is below an order, newest latest first; and where the next page starts."""
-    up_to = HIGHEST if reader.frozen_at is None else reader.frozen_at << ORD_SHIFT
     ignored = list(names.user_nids(txn, reader.ignored).values())
-    wanted = related.ThreadQuery(reader.room, reader.usr, below, up_to, participated, tuple(ignored))
+    wanted = related.ThreadQuery(reader.room, reader.usr, below, reader.last_ord, participated, tuple(ignored))
     rows = related.threads(txn, wanted, limit + 1)
     page = rows[:limit]
     loaded = events.by_nids(txn, [root for root, _ in page])
