@@ -15,17 +15,17 @@ run: $(VENV)/.run ## Start the server on homeserver.yaml, with its data in data/
 	$(BIN)/python -m homeserver run -c homeserver.yaml
 
 test: $(VENV)/.dev ## Run the tests, PostgreSQL's included (under 15 minutes); what CI runs
-	$(BIN)/python tests/run.py
+	$(BIN)/python -m tests.run
 
 test-long: $(VENV)/.dev ## Run every matrix in full
-	$(BIN)/python tests/run.py --long
+	$(BIN)/python -m tests.run --long
 
 check: $(VENV)/.dev ## Style, types, layers, house rules and the fast tests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tests/run.py tests.architecture tests.protocol tests.config tests.http
+	$(BIN)/python -m tests.run tests.architecture tests.protocol tests.config tests.http
 
 format: $(VENV)/.dev ## Format the code and sort its imports
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -15,7 +15,7 @@ from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
 from homeserver.client_api.setup import LocalCommands, Setup
 from homeserver.client_api.thirdparty import ThirdParty
-from homeserver.compose import accounts, e2e, push, rooms, spine, sync, userdata
+from homeserver.compose import accounts, e2e, federation, push, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
 from homeserver.http.auth import Authenticate, ClientAuth
@@ -47,6 +47,7 @@ class App:
     pages: Mapping[Serve, Sequence[object]]
     kinds: Mapping[type, Authenticate]
     registrar: Registrar
+    opened: bool = False
     started: bool = False
     stopping: bool = False
 
@@ -79,6 +80,7 @@ class App:
         """Open the database (migrating it) and start the services. Raises StorageError with a text for the admin."""
         base = self.base
         base.db.open()
+        self.opened = True
         base.notifier.begin(base.db.published)
         await base.lifecycle.start()
         self.started = True
@@ -86,8 +88,8 @@ class App:
     async def stop(self) -> None:
         """Stop the services and close the database; nothing may be asked of them any more."""
         self.stopping = True
-        await self.base.lifecycle.stop()
-        if self.started:
+        if self.opened:
+            await self.base.lifecycle.stop()
             self.base.db.close()
         self.base.runtime.stop()
 
@@ -100,7 +102,7 @@ class App:
 
 def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     """The server. Nothing is opened, and no thread runs, before `start`."""
-    base = build_base(config, runtime, key)
+    base, outbound = federation.reach_out(build_base(config, runtime, key))
     accounts_area = accounts.build(base)
     userdata_area = userdata.build(base, accounts_area)
     spine_area = spine.build(base, accounts_area, userdata_area)
@@ -108,6 +110,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     push_area = push.build(base, spine_area)
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, userdata_area, e2e_area, spine_area)
+    federation_area = federation.build(base, outbound, rooms_area)
     client = [
         *discovery_pages(config),
         *accounts_area.pages,
@@ -120,11 +123,12 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     ]
     pages: dict[Serve, Sequence[object]] = {
         "client": client,
-        "federation": [],
+        "federation": federation_area.pages,
         "metrics": [MetricsPage(base.metrics.text)],
         "web": [Landing(config.server_name, config.base_url), Setup(config.server_name, accounts_area.registrar)],
     }
-    return App(base, pages, ClientAuth(accounts_area.sessions).kinds, accounts_area.registrar)
+    kinds = {**ClientAuth(accounts_area.sessions).kinds, **federation_area.kinds}
+    return App(base, pages, kinds, accounts_area.registrar)
 
 
 def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
@@ -168,7 +172,7 @@ def discovery_pages(config: Config) -> list[object]:
     }
     return [
         Versions(),
-        WellKnown(config.base_url, None, support),
+        WellKnown(config.base_url, config.federation.delegate if config.federation.enabled else None, support),
         Capabilities(config.rooms.default_version, versions, capabilities),
         ThirdParty(),
     ]

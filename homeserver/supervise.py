@@ -3,6 +3,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +73,7 @@ class Supervisor:
 
     def _fail(self, reason: str) -> None:
         self._status = 1
-        self._say(f"parley: {reason}")
+        print(f"parley: {reason}", file=sys.stderr, flush=True)
         self._runtime.reactor.stop()
 
     def _listen(self, at: int, listener: Listener) -> None:

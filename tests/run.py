@@ -103,7 +103,6 @@ def _has_server() -> bool:
 
 def main(arguments: list[str]) -> int:
     """`--long` runs every matrix in full; other arguments are modules to run instead of everything."""
-    sys.path.insert(0, str(ROOT))
     need_postgresql()
     from tests.harness.servers import Postgres
 

@@ -4,6 +4,7 @@
 import ipaddress
 import itertools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import CancelledError
 
 from homeserver.http.auth import Authenticate
 from homeserver.http.body import Parse, parser
-from homeserver.http.endpoint import Answer, AppService, Bound, Call, MaybeUser, Stream, Upload, User
+from homeserver.http.endpoint import Answer, AppService, Bound, Call, MaybeUser, Server, Stream, Upload, User
 from homeserver.http.incoming import JSON, Incoming, Reply
 from homeserver.http.limits import Limits
 from homeserver.http.router import Router
@@ -62,6 +63,7 @@ class Dispatcher:
         self._monotonic = monotonic
         self._max_body = max_body
         self._max_upload = max_upload
+        self._complained = -math.inf
         self._ids = map("{:x}".format, itertools.count(1))
         self._plans = {bound: self._plan(bound, kinds) for bound in router.endpoints}
 
@@ -101,6 +103,8 @@ class Dispatcher:
             stats = plan.stats
             reply = await self._run(plan, params, incoming)
         except MatrixError as error:
+            if error.status >= 500:
+                self._complain(incoming.method, stats.path, error)
             reply = error_reply(error)
         except Rejected as refusal:
             reply = error_reply(forbidden(refusal.reason))
@@ -112,6 +116,13 @@ class Dispatcher:
             reply = error_reply(MatrixError(500, "M_UNKNOWN", "Internal server error"))
         stats.record(reply.status, self._monotonic() - started)
         return reply
+
+    def _complain(self, method: str, path: str, error: MatrixError) -> None:
+        """Log a fault of the server, such as a database that is gone; once a second, however many meet it."""
+        now = self._monotonic()
+        if now - self._complained >= 1.0:
+            self._complained = now
+            _log.error("%s %s answered %d: %s", method, path, error.status, error.message)
 
     async def _run(self, plan: Plan, params: dict[str, str], incoming: Incoming) -> Reply:
         call = Call(
@@ -139,6 +150,9 @@ class Dispatcher:
             self._stats.waiting -= 1
 
     def _limit(self, limit: str, caller: object, call: Call) -> None:
+        if isinstance(caller, Server):
+            self._limits.take(limit, caller.name, self._monotonic())
+            return
         user = caller if isinstance(caller, User) else None
         if isinstance(caller, MaybeUser | AppService):
             user = caller.user

@@ -11,7 +11,19 @@ import attrs
 from homeserver.http.query import Query
 from homeserver.services.callers import User
 
-__all__ = ["Answer", "Anyone", "AppService", "Call", "Declaration", "MaybeUser", "Stream", "Upload", "User", "endpoint"]
+__all__ = [
+    "Answer",
+    "Anyone",
+    "AppService",
+    "Call",
+    "Declaration",
+    "MaybeUser",
+    "Server",
+    "Stream",
+    "Upload",
+    "User",
+    "endpoint",
+]
 
 type_of_page = typing.Callable[..., Awaitable[object]]
 
@@ -34,6 +46,14 @@ class AppService:
 
     id: str
     user: User
+
+
+@attrs.frozen
+class Server:
+    """Another server, which signed its request; `content` is the JSON it signed, None when there was no body."""
+
+    name: str
+    content: typing.Any = None
 
 
 @attrs.define(eq=False, slots=True)
