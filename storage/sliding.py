@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from storage.txn import Txn
 
-
 KEPT_MS = 30 * 24 * 3600 * 1000
 
 

@@ -32,7 +32,8 @@ class Plan:
     """What to answer: everything in (since, upto] that concerns the user and the device.
 
     `rooms` are the joined rooms with something new, None when memory does not know; the flags say which other parts
-    may have changed, `state_rooms` and `receipt_rooms` the rooms where state or receipts did. `typing` is who types in the rooms where somebody does, `typing_changed` where that changed.
+    may have changed, `state_rooms` and `receipt_rooms` the rooms where state or receipts did. `typing` is who types in
+    the rooms where somebody does, `typing_changed` where that changed.
     """
 
     request: Request

@@ -13,7 +13,7 @@ from homeserver.protocol.filters import select_fields
 from homeserver.services.callers import User
 from homeserver.services.sync.plan import Plan
 from homeserver.services.sync.rooms import Rendered, RoomRows
-from homeserver.services.sync.wire import Frames
+from homeserver.services.sync.wire import Frames, encode_text
 from storage import names
 from storage.events import REDACTED, StoredEvent, pdus
 from storage.membership import JOIN
@@ -91,25 +91,36 @@ class RowRenderer:
             return []
         stood = memberships_at(txn, user.user_id, one)
         replaced = _replaced(txn, one)
+        own = user.user_id
+        tails: dict[str, bytes] = {}
         found: list[Any] = []
         for row, membership in zip(rows, stood, strict=True):
             event = row.event
-            unsigned: dict[str, object] = {"membership": membership}
-            if event.sender == user.user_id:
-                echo = self._echoes.transaction_id(event.event_id, user.device)
-                if echo is not None:
-                    unsigned["transaction_id"] = echo
-            before = replaced.get(row.nid)
-            if before is not None:
-                unsigned["replaces_state"] = before.event_id
-                if before.content is not None:
-                    unsigned["prev_content"] = orjson.Fragment(before.content)
+            if event.sender != own and row.nid not in replaced and row.nid not in special:
+                tail = tails.get(membership)
+                if tail is None:
+                    tail = tails[membership] = b',"membership":%b' % encode_text(membership)
+                found.append(orjson.Fragment(frames.framed(event, tail)))
+                continue
+            unsigned = self._unsigned(user, event, membership, replaced.get(row.nid))
             decorated = special.get(row.nid)
             if decorated is None:
                 found.append(orjson.Fragment(frames.plain(event, unsigned)))
             else:
                 found.append({**decorated, "unsigned": {**decorated.get("unsigned", {}), **unsigned}})
         return found
+
+    def _unsigned(self, user: User, event: StoredEvent, membership: str, before: Seen | None) -> dict[str, object]:
+        unsigned: dict[str, object] = {"membership": membership}
+        if event.sender == user.user_id:
+            echo = self._echoes.transaction_id(event.event_id, user.device)
+            if echo is not None:
+                unsigned["transaction_id"] = echo
+        if before is not None:
+            unsigned["replaces_state"] = before.event_id
+            if before.content is not None:
+                unsigned["prev_content"] = orjson.Fragment(before.content)
+        return unsigned
 
 
 def memberships_at(txn: Txn, user_id: str, one: RoomRows) -> list[str]:

@@ -19,10 +19,13 @@ class Frames:
 
     def plain(self, event: StoredEvent, unsigned: Mapping[str, object] | None = None) -> bytes:
         """The event with its age and what else stands in `unsigned`."""
+        return self.framed(event, b"" if not unsigned else b"," + orjson.dumps(unsigned)[1:-1])
+
+    def framed(self, event: StoredEvent, tail: bytes) -> bytes:
+        """The same with the rest of `unsigned` as it is written: a comma and the properties, or nothing."""
         json = self._json
         sender = json.get(event.sender) or self._encode(event.sender)
         kind = json.get(event.type) or self._encode(event.type)
-        tail = b"" if not unsigned else b"," + orjson.dumps(unsigned)[1:-1]
         frame = b'{"content":%b,"event_id":%b,"origin_server_ts":%d,"sender":%b,"type":%b,"unsigned":{"age":%d%b}' % (
             event.content,
             encode_text(event.event_id),
