@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import ClassVar
 
 from twisted.trial import unittest
 
@@ -20,25 +19,18 @@ class RealClients(unittest.TestCase):
     """On SQLite."""
 
     timeout = 600
-    postgres: ClassVar[Postgres | None] = None
-    server: ClassVar[Server]
 
-    @classmethod
-    def start_database(cls) -> Postgres | None:
+    def start_database(self) -> Postgres | None:
         """The cluster that the server is to use, None for SQLite."""
         return None
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.postgres = cls.start_database()
-        cls.server = parley(Path(tempfile.mkdtemp(prefix="parley-clients-")) / "server", cls.postgres)
-        cls.server.start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.server.stop()
-        if cls.postgres:
-            cls.postgres.stop()
+    def setUp(self) -> None:
+        postgres = self.start_database()
+        if postgres:
+            self.addCleanup(postgres.stop)
+        self.server: Server = parley(Path(tempfile.mkdtemp(prefix="parley-clients-")) / "server", postgres)
+        self.addCleanup(self.server.stop)
+        self.server.start()
 
     def run_journey(self, command: list[str], cwd: Path) -> None:
         """Run a client program and report its steps when one fails."""
@@ -59,7 +51,6 @@ class RealClients(unittest.TestCase):
 class RealClientsOnPostgres(RealClients):
     """The same on PostgreSQL."""
 
-    @classmethod
-    def start_database(cls) -> Postgres | None:
+    def start_database(self) -> Postgres | None:
         """A cluster of our own."""
         return Postgres(durable=False)
