@@ -26,12 +26,12 @@ from homeserver.services.egress import Egress
 from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.login import Login
 from homeserver.services.mail import Mailer
-from homeserver.services.media import MediaStore, NoRemoteMedia
+from homeserver.services.media import MediaStore
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
 from homeserver.services.previews import Previews
-from homeserver.services.profiles import NoRemoteProfiles, Profiles
+from homeserver.services.profiles import Profiles
 from homeserver.services.registration import NoNamespaces, Registrar
 from homeserver.services.reports import Reports
 from homeserver.services.sessions import Sessions
@@ -69,11 +69,11 @@ def build(base: Base) -> Accounts:
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials, contacts)
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
-    profiles = Profiles(config.server_name, db, NoRemoteProfiles())
+    profiles = Profiles(config.server_name, db, base.elsewhere.profiles)
     openid = OpenId(config.server_name, db, runtime)
     files = MediaFiles(config.media_dir)
     base.lifecycle.on_start(files.clear_incoming)
-    media = MediaStore(config.server_name, config.media, db, runtime, files, NoRemoteMedia())
+    media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files))
     pages = (
         Register(registrar, uia, passwords, sessions, contacts),
         SharedSecretPage(registrar),

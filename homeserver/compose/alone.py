@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands in for other servers while this one does not federate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from homeserver.services.ports import RemoteFailure, RemoteKeysAnswer
+import attrs
+
+from homeserver.services.media import NoRemoteMedia, RemoteMedia
+from homeserver.services.media_files import MediaFiles
+from homeserver.services.ports import EduOutbox, RemoteFailure, RemoteKeys, RemoteKeysAnswer
+from homeserver.services.profiles import NoRemoteProfiles, RemoteProfiles
+from homeserver.services.rooms.aliases import RemoteAliases
+from homeserver.services.rooms.directory import RemoteDirectory
+from homeserver.services.rooms.hierarchy import RemoteHierarchy
 from storage.txn import Txn
 
 
@@ -25,3 +33,21 @@ class NoEduOutbox:
 
     def queue(self, txn: Txn, server: str, edu_type: str, content: Mapping[str, Any]) -> None:
         return None
+
+
+def no_media(files: MediaFiles) -> RemoteMedia:
+    """Stands in while this server does not federate."""
+    return NoRemoteMedia()
+
+
+@attrs.frozen
+class Elsewhere:
+    """What services have of other servers; nothing, unless federation is on."""
+
+    keys: RemoteKeys = attrs.field(factory=NoRemoteKeys)
+    outbox: EduOutbox = attrs.field(factory=NoEduOutbox)
+    profiles: RemoteProfiles = attrs.field(factory=NoRemoteProfiles)
+    media: Callable[[MediaFiles], RemoteMedia] = no_media
+    aliases: RemoteAliases | None = None
+    directory: RemoteDirectory | None = None
+    hierarchy: RemoteHierarchy | None = None

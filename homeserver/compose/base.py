@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from homeserver.compose.alone import Elsewhere
 from homeserver.config.model import Config
 from homeserver.http.limits import Limits
 from homeserver.http.stats import Stats
@@ -74,3 +75,4 @@ class Base:
     stats: Stats
     metrics: Metrics
     lifecycle: Lifecycle
+    elsewhere: Elsewhere = attrs.field(factory=Elsewhere)

@@ -8,7 +8,6 @@ from homeserver.client_api.key_backup import BackupKeysPage, BackupVersionPage
 from homeserver.client_api.keys import CrossSigningPage, KeysPage
 from homeserver.client_api.to_device import ToDevicePage
 from homeserver.compose.accounts import Accounts
-from homeserver.compose.alone import NoEduOutbox, NoRemoteKeys
 from homeserver.compose.base import Base
 from homeserver.services.claim_journal import ClaimJournal
 from homeserver.services.cross_signing import CrossSigning
@@ -34,14 +33,14 @@ class Encryption:
 
 def build(base: Base, accounts: Accounts) -> Encryption:
     """The services and pages of this area."""
-    db, server_name, remote = base.db, base.config.server_name, NoRemoteKeys()
+    db, server_name, remote = base.db, base.config.server_name, base.elsewhere.keys
     keys = E2eKeys(db, server_name, remote, ClaimJournal(base.runtime, base.config.data_dir / "one-time-keys.position"))
     base.lifecycle.on_start(keys.distrust_if_restored)
     db.subscribe(keys.forget_counts)
     db.on_reset(keys.forget_all_counts)
     query = KeyQuery(db, server_name, remote)
     device_lists = DeviceLists(db)
-    to_device = ToDevice(db, base.runtime, server_name, NoEduOutbox())
+    to_device = ToDevice(db, base.runtime, server_name, base.elsewhere.outbox)
     backup = KeyBackup(db)
     pages = (
         KeysPage(keys, query, device_lists),

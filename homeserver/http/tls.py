@@ -5,10 +5,13 @@ import logging
 from pathlib import Path
 
 from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from zope.interface import implementer
 
 _log = logging.getLogger(__name__)
 
 
+@implementer(IOpenSSLContextFactory)
 class Certificate:
     """What Twisted asks for the TLS context of each new connection."""
 

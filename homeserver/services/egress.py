@@ -132,13 +132,21 @@ class PermittedAddresses:
         )
 
 
+def dns_address(server: str) -> tuple[str, int]:
+    """Address and port of a DNS server as the configuration names it."""
+    if server.count(":") == 1:
+        host, _, port = server.partition(":")
+        return host, int(port)
+    return server, dns.PORT
+
+
 @implementer(IHostnameResolver)
 class DnsServers:
     """A resolver that asks given DNS servers instead of the system's."""
 
     def __init__(self, servers: Sequence[str], reactor: Any) -> None:
         self._client: Any = cast(Any, names_client.Resolver)(
-            servers=[(server, dns.PORT) for server in servers], reactor=reactor
+            servers=[dns_address(server) for server in servers], reactor=reactor
         )
 
     def resolveHostName(  # noqa: N802
@@ -186,7 +194,7 @@ class _Resolution:
 
 
 @implementer(IReactorPluggableNameResolver)
-class _ReactorWithNames:
+class FilteredReactor:
     """The reactor, but for how it finds addresses."""
 
     def __init__(self, reactor: Any, resolver: IHostnameResolver) -> None:
@@ -234,7 +242,7 @@ class _Body:
         """All is written at once."""
 
 
-class _Collector(protocol.Protocol):
+class WholeBody(protocol.Protocol):
     """Takes a response's body, up to a size; of a larger one the beginning when it may be `cut`, else it is refused."""
 
     def __init__(self, largest: int, cut: bool = False) -> None:
@@ -281,7 +289,7 @@ class Egress:
         reactor = runtime.reactor
         servers = cast(IHostnameResolver, DnsServers(dns_servers, reactor)) if dns_servers else None
         resolver = PermittedAddresses(lambda: servers or reactor.nameResolver, AddressRule(allowed))
-        named = _ReactorWithNames(reactor, cast(IHostnameResolver, resolver))
+        named = FilteredReactor(reactor, cast(IHostnameResolver, resolver))
         authorities = None if ca_pem is None else cast(Any, trustRootFromCertificates)([Certificate.loadPEM(ca_pem)])
         self._clock: IReactorTime = reactor
         self._pool: Any = cast(Any, HTTPConnectionPool)(reactor)
@@ -295,7 +303,7 @@ class Egress:
         try:
             asked = self._agent.request(b"POST", url.encode("ascii"), headers, cast(IBodyProducer, _Body(body)))
             response: Any = await asked.addTimeout(timeout, self._clock)
-            content = await self._body(response, _Collector(largest), timeout)
+            content = await self._body(response, WholeBody(largest), timeout)
         except NoAnswer:
             raise
         except DNSLookupError as error:
@@ -323,7 +331,7 @@ class Egress:
                 asked = self._agent.request(b"GET", address.encode("ascii"), headers)
                 response: Any = await asked.addTimeout(timeout, self._clock)
                 moved = response.code in (301, 302, 303, 307, 308) and response.headers.getRawHeaders("location")
-                body = await self._body(response, _Collector(0 if moved else largest, cut or bool(moved)), timeout)
+                body = await self._body(response, WholeBody(0 if moved else largest, cut or bool(moved)), timeout)
             except NoAnswer:
                 raise
             except DNSLookupError as error:
@@ -338,7 +346,7 @@ class Egress:
             url = urljoin(address, moved[-1])
         raise NoAnswer("it redirects too often")
 
-    async def _body(self, response: Any, collector: _Collector, timeout: float) -> bytes:
+    async def _body(self, response: Any, collector: WholeBody, timeout: float) -> bytes:
         response.deliverBody(collector)
         return await collector.done.addTimeout(timeout, self._clock)
 
