@@ -99,6 +99,14 @@ class State(RoomCase):
         long_key = await self.put(room, "org.example", {}, "k" * 256)
         self.assertIn((long_key.status, long_key.json["errcode"]), ((413, "M_TOO_LARGE"), (400, "M_INVALID_PARAM")))
 
+    async def test_levels_are_integers_also_where_old_rooms_take_more(self) -> None:
+        room = await self.room(room_version="5")
+        levels = (await self.get(room, "m.room.power_levels")).json
+        for bad in ({"ban": "50"}, {"ban": 50.0}, {"users": {self.alice.user_id: "100"}}, {"events": [1]}):
+            reply = await self.put(room, "m.room.power_levels", {**levels, **bad})
+            self.assertEqual((reply.status, reply.json["errcode"]), (400, "M_BAD_JSON"))
+        self.assertEqual((await self.put(room, "m.room.power_levels", {**levels, "ban": 60})).status, 200)
+
     async def test_a_membership_may_be_put(self) -> None:
         room = await self.room()
         reply = await self.put(room, "m.room.member", {"membership": "ban"}, self.bob.user_id)

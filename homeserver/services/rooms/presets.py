@@ -13,6 +13,7 @@ from homeserver.protocol.auth_selection import POWER_LEVELS
 from homeserver.protocol.errors import bad_json
 from homeserver.protocol.events import Draft, StateKey
 from homeserver.protocol.room_versions import RoomVersion
+from homeserver.services.rooms.contents import check_power_levels
 
 Content = Mapping[str, Any]
 
@@ -131,7 +132,9 @@ def initial_drafts(version: RoomVersion, creator: str, profile: Content, wishes:
         drafts.append(Draft(event_type, dict(content), creator, ""))
 
     levels = given.pop(POWER_LEVELS, None)
-    add("m.room.power_levels", levels if levels is not None else power_level_content(version, creator, wishes))
+    levels = levels if levels is not None else power_level_content(version, creator, wishes)
+    check_power_levels(levels)
+    add("m.room.power_levels", levels)
     if wishes.alias is not None and ("m.room.canonical_alias", "") not in given:
         add("m.room.canonical_alias", {"alias": wishes.alias})
     preset = PRESETS[wishes.preset]

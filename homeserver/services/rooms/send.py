@@ -17,18 +17,11 @@ from homeserver.runtime import Runtime
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.rooms import targets
+from homeserver.services.rooms.contents import check_content
 from homeserver.services.rooms.locks import Held, RoomLocks
 from homeserver.services.rooms.merge import Merge
 from homeserver.services.rooms.snapshot import Snapshot, Snapshots
-from homeserver.services.rooms.stage import (
-    MOST_PREVS,
-    NOTHING,
-    REDACTION,
-    Author,
-    Circumstances,
-    Stage,
-    refuse_create,
-)
+from homeserver.services.rooms.stage import MOST_PREVS, NOTHING, REDACTION, Author, Circumstances, Stage
 from homeserver.services.rooms.transactions import Transactions, TxnScope
 from storage.append import append
 from storage.faults import Duplicate
@@ -97,7 +90,7 @@ class Sender:
         The same `scope` gives the same event again. A state event equal to the current one by the same sender is not
         sent again: the current one's id is the answer.
         """
-        refuse_create(draft)
+        check_content(draft)
         if scope is not None:
             known = self._transactions.recall(scope)
             if known is not None:

@@ -14,7 +14,7 @@ import orjson
 
 from homeserver.protocol.auth_rules import authorize
 from homeserver.protocol.auth_selection import CREATE, POWER_LEVELS, auth_keys
-from homeserver.protocol.errors import MatrixError, Rejected, forbidden
+from homeserver.protocol.errors import Rejected, forbidden
 from homeserver.protocol.events import Built, Draft, Event, PrevRef, StateKey, build
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.room_versions import RoomVersion
@@ -262,9 +262,3 @@ def _redacting(found: Circumstances) -> Redacting | None:
 
 def _shows_state(event_type: str, content: Mapping[str, Any]) -> bool:
     return event_type == "m.room.member" and content.get("membership") in ("invite", "knock")
-
-
-def refuse_create(draft: Draft) -> None:
-    """ "A client must not be able to send a second m.room.create." """
-    if draft.type == "m.room.create":
-        raise MatrixError(403, "M_FORBIDDEN", "A room has one create event, made with it")
