@@ -28,14 +28,13 @@ from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import Signer, SigningKey
 from homeserver.runtime import Runtime
 from homeserver.services.database import Database
-from homeserver.services.delayed import DEFAULT_MAX_DELAY_MS, MAX_SCHEDULED
 from homeserver.services.notifier import Notifier
 from homeserver.services.registration import Registrar
 from homeserver.services.streams import Streams
 
 _log = logging.getLogger(__name__)
 
-DELAYED_EVENTS = {"max_delay_ms": DEFAULT_MAX_DELAY_MS, "max_scheduled": MAX_SCHEDULED}
+COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 COMMIT_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -109,7 +108,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     rooms_area = rooms.build(base, accounts_area, userdata_area, spine_area)
     push_area = push.build(base, spine_area)
     e2e_area = e2e.build(base, accounts_area)
-    sync_area = sync.build(base, userdata_area, e2e_area, spine_area)
+    sync_area = sync.build(base, userdata_area, e2e_area, spine_area, rooms_area.access)
     federation_area = federation.build(base, outbound, rooms_area)
     client = [
         *discovery_pages(config),
@@ -138,7 +137,20 @@ def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
     db = Database(runtime, config.database_url, readers=config.database.readers)
     notifier = Notifier(runtime, Streams(ephemeral=runtime.now_ms()))
     db.subscribe(notifier.publish)
-    db.observe_batches(metrics.histogram("parley_commit_writes", "Writes in one commit", COMMIT_SIZES).record)
+    sizes = metrics.histogram("parley_commit_writes", "Writes in one commit", COMMIT_SIZES)
+    times = metrics.histogram("parley_commit_seconds", "Time of one commit, its flush included", COMMIT_SECONDS)
+
+    def observe(writes: int, seconds: float) -> None:
+        sizes.record(writes)
+        times.record(seconds)
+
+    db.observe_batches(observe)
+    metrics.gauges(
+        "parley_cache_bytes",
+        "Memory of each cache",
+        "cache",
+        lambda: {name: size for name, (_, size) in db.budget.report().items()},
+    )
     metrics.gauge("parley_stream_position", "The position of the newest published change", lambda: db.published)
     metrics.gauge("parley_cache_bytes", "Memory that caches hold, as they estimate it", lambda: db.cache_bytes)
     metrics.gauge("parley_writes_waiting", "Writes that wait for a commit", lambda: db.queued)
@@ -159,6 +171,8 @@ def discovery_pages(config: Config) -> list[object]:
     """What a client asks first."""
     support = SupportContact(config.support.email, config.support.matrix_id, config.support.page)
     versions = dict.fromkeys(ROOM_VERSIONS, "stable")
+    limits = config.delayed_events
+    delays = {"max_delay_ms": limits.max_delay, "max_scheduled": limits.max_scheduled}
     capabilities = {
         "m.change_password": {"enabled": True},
         "m.set_displayname": {"enabled": True},
@@ -167,8 +181,8 @@ def discovery_pages(config: Config) -> list[object]:
         "m.profile_fields": {"enabled": True},
         "m.get_login_token": {"enabled": True},
         "m.forget_forced_upon_leave": {"enabled": False},
-        "m.delayed_events": DELAYED_EVENTS,
-        "org.matrix.msc4140.delayed_events": DELAYED_EVENTS,
+        "m.delayed_events": delays,
+        "org.matrix.msc4140.delayed_events": delays,
     }
     return [
         Versions(),

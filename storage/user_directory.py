@@ -47,6 +47,16 @@ def drop_person(txn: Txn, usr: int) -> None:
     txn.put("DELETE FROM directory_user WHERE usr = ?", (usr,))
 
 
+def unlisted_accounts(txn: Txn, most: int) -> list[int]:
+    """People with an account here whom the directory does not know yet."""
+    rows = txn.all(
+        "SELECT a.usr FROM account a LEFT JOIN directory_user d ON d.usr = a.usr "
+        "WHERE d.usr IS NULL AND a.kind = 0 AND a.deactivated = 0 LIMIT ?",
+        (most,),
+    )
+    return [usr for (usr,) in rows]
+
+
 def open_room(txn: Txn, room: int, reason: int, is_open: bool) -> None:
     """Note that everybody may join (JOINABLE) or read (READABLE) the room, or no longer."""
     if is_open:

@@ -79,7 +79,16 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         db.subscribe(GuestEviction(db, membership, base.runtime.background).follow)
     index = SearchIndex(db, base.runtime)
     base.lifecycle.on_stop(index.stop)
-    delayed = DelayedEvents(db, base.runtime, deliverer(spine.sender, membership), access.is_joined, user_finder(db))
+    limits = base.config.delayed_events
+    delayed = DelayedEvents(
+        db,
+        base.runtime,
+        deliverer(spine.sender, membership),
+        access.is_joined,
+        user_finder(db),
+        max_delay_ms=limits.max_delay,
+        max_scheduled=limits.max_scheduled,
+    )
     base.lifecycle.on_start(delayed.start)
     base.lifecycle.on_stop(delayed.stop)
     knocking = Knocking(membership, writer, accounts.profiles)
@@ -95,7 +104,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         *outside_pages(base, aliases),
         RoomUpgrade(Upgrades(db, spine.sender, spine.state, spine.creation, accounts.profiles, settings)),
         SearchPage(Search(db, index, spine.renderer)),
-        UserDirectoryPage(UserDirectory(db, index)),
+        UserDirectoryPage(UserDirectory(db, index, everybody=base.config.user_directory.everybody)),
         DelayedEventsPage(delayed),
     )
     return Rooms(access, membership, aliases, delayed, index, pages)

@@ -288,6 +288,21 @@ class Rooms:
 
 
 @attrs.frozen
+class DelayedEvents:
+    """Events that are sent later, such as the end of a call (MSC4140)."""
+
+    max_delay: int = option("The longest delay", kind="duration", default=2_592_000_000, check=at_least(1))
+    max_scheduled: int = option("How many of a user's may wait at once", default=100, check=at_least(1))
+
+
+@attrs.frozen
+class UserDirectory:
+    """Looking for other people by name."""
+
+    everybody: bool = option("Find also those who share no room with the seeker", default=False)
+
+
+@attrs.frozen
 class Log:
     """What the server says of itself."""
 
@@ -333,6 +348,8 @@ class Config:
     media: Media = option("", default=Media)
     presence: Presence = option("", default=Presence)
     rooms: Rooms = option("", default=Rooms)
+    delayed_events: DelayedEvents = option("", default=DelayedEvents)
+    user_directory: UserDirectory = option("", default=UserDirectory)
     support: Support = option("", default=Support)
     log: Log = option("", default=Log)
 

@@ -10,7 +10,7 @@ from tests.rooms.test_membership import V3, RoomCase
 UNSTABLE = "/_matrix/client/unstable/org.matrix.msc4140"
 
 
-class Delays(RoomCase):
+class DelayCase(RoomCase):
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         self.room = await self.create_room(self.alice)
@@ -38,6 +38,8 @@ class Delays(RoomCase):
         path = f"{UNSTABLE}/delayed_events/{delay_id}"
         return (await self.request("GET", path, None, user or self.alice, expect=expect)).json
 
+
+class Delays(DelayCase):
     async def test_an_event_is_sent_when_its_time_comes(self) -> None:
         delay_id = (await self.later(5000))["delay_id"]
         await self.wait(4.9)
@@ -141,14 +143,22 @@ class Delays(RoomCase):
         query = {"org.matrix.msc4140.delay": 1000}
         await self.request("PUT", path, {}, self.bob, query=query, expect=403, validate=False)
 
+
+class FewDelays(DelayCase):
+    settings = "delayed_events: {max_delay: 1m, max_scheduled: 2}"
+
     async def test_a_user_has_so_many_waiting(self) -> None:
-        self.app_delayed().max_scheduled = 2
         await self.later(1000, "1")
         await self.later(1000, "2")
         refused = await self.later(1000, "3", expect=400)
         self.assertEqual(refused["org.matrix.msc4140.errcode"], "M_MAX_DELAYED_EVENTS_EXCEEDED")
+        await self.wait(2)
+        await self.later(1000, "3")
 
-    def app_delayed(self) -> Any:
-        pages = self.app.pages["client"]
-        page = next(page for page in pages if type(page).__name__ == "DelayedEventsPage")
-        return page._delayed  # type: ignore[attr-defined]
+    async def test_the_limits_are_announced(self) -> None:
+        capabilities = (await self.request("GET", f"{V3}/capabilities", None, self.alice, expect=200)).json[
+            "capabilities"
+        ]
+        self.assertEqual(capabilities["m.delayed_events"], {"max_delay_ms": 60_000, "max_scheduled": 2})
+        refused = await self.later(60_001, expect=400)
+        self.assertEqual(refused["org.matrix.msc4140.max_delay"], 60_000)

@@ -196,3 +196,19 @@ class People(SearchCase):
         self.assertEqual(await self.look(self.alice, "  "), {"results": [], "limited": False})
         await self.look(self.alice, "x", 400, limit="many")
         await self.request("POST", f"{V3}/user_directory/search", {}, self.alice, expect=400)
+
+
+class Everybody(SearchCase):
+    settings = "user_directory: {everybody: true}"
+
+    async def test_people_in_no_room_are_found_by_their_newest_name(self) -> None:
+        async def ids(term: str) -> list[str]:
+            body = {"search_term": term}
+            reply = await self.request("POST", f"{V3}/user_directory/search", body, self.alice, expect=200)
+            return [one["user_id"] for one in reply.json["results"]]
+
+        self.assertEqual(await ids("bob"), [self.bob.user_id])
+        path = f"{V3}/profile/{quote(self.bob.user_id)}/displayname"
+        await self.request("PUT", path, {"displayname": "Zebulon"}, self.bob, expect=200)
+        self.assertEqual(await ids("zebu"), [self.bob.user_id])
+        self.assertEqual(await ids("nobody"), [])
