@@ -4,14 +4,18 @@
 import attrs
 
 from homeserver.client_api.filter import FilterPage
+from homeserver.client_api.old_sync import OldSync
 from homeserver.client_api.sliding_sync import SlidingSyncPage
 from homeserver.client_api.sync import Sync as SyncPage
 from homeserver.compose.base import Base
 from homeserver.compose.e2e import Encryption
 from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
+from homeserver.services.rooms.initial import RoomBeginnings
+from homeserver.services.rooms.read import RoomAccess
 from homeserver.services.sync.build import Parts
 from homeserver.services.sync.engine import Sources, SyncEngine
+from homeserver.services.sync.event_stream import EventStream, Views
 from homeserver.services.sync.filters import Filters
 from homeserver.services.sync.joined import JoinedRooms
 from homeserver.services.sync.members import ToldMembers
@@ -33,7 +37,7 @@ class Sync:
     pages: tuple[object, ...]
 
 
-def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine) -> Sync:
+def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine, access: RoomAccess) -> Sync:
     """The services and pages of this area."""
     runtime, db, notifier = base.runtime, base.db, base.notifier
     db.on_reset(lambda: notifier.begin(db.published))
@@ -49,5 +53,7 @@ def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine) -> Sync
     base.lifecycle.on_stop(sliding.save)
     base.metrics.gauge("parley_sliding_connections", "Sliding sync connections in memory", tools.connections.__len__)
     filters = Filters(db)
-    pages = (SyncPage(engine, filters), FilterPage(filters), SlidingSyncPage(sliding))
+    views = Views(access, spine.renderer, RoomBeginnings(db, access, spine.renderer))
+    stream = EventStream(runtime, db, notifier, joined, views, userdata.presence)
+    pages = (SyncPage(engine, filters), FilterPage(filters), SlidingSyncPage(sliding), OldSync(stream))
     return Sync(engine, sliding, joined, pages)

@@ -27,11 +27,11 @@ class RoomBeginnings:
         self._access = access
         self._renderer = renderer
 
-    async def room(self, user: User, room_id: str) -> dict[str, Any]:
+    async def room(self, user: User, room_id: str, limit: int = LIMIT) -> dict[str, Any]:
         """State, the newest events, the user's membership and account data; M_FORBIDDEN for those who may not look."""
         reader = await self._access.reader(user, room_id)
         latest = point_after(self._db.published)
-        found, state, listed, data = await self._db.read(_gathered, reader, latest)
+        found, state, listed, data = await self._db.read(_gathered, reader, latest, limit)
         chunk = await self._renderer.client_events(found[::-1], user, up_to=reader.frozen_at)
         answer: dict[str, Any] = {
             "room_id": room_id,
@@ -50,9 +50,9 @@ class RoomBeginnings:
 
 
 def _gathered(
-    txn: Txn, reader: Reader, latest: int
+    txn: Txn, reader: Reader, latest: int, limit: int
 ) -> tuple[list[StoredEvent], list[StoredEvent], bool, list[dict[str, Any]]]:
-    page = gather(txn, reader, Stretch(LOWEST, latest - 1), True, LIMIT, EVERYTHING)
+    page = gather(txn, reader, Stretch(LOWEST, latest - 1), True, limit, EVERYTHING)
     entries = account_data.of_rooms(txn, reader.usr, [reader.room], 2**62)
     data = [{"type": entry.type, "content": orjson.Fragment(entry.content)} for entry in entries]
     return page.events, state_of(txn, reader), directory.is_published(txn, reader.room), data
