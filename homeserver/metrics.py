@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the server counts and measures, and how Prometheus reads it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from homeserver.http.stats import BOUNDS, Stats
@@ -37,12 +37,17 @@ class Metrics:
         self._stats = stats
         self._gauges: dict[str, tuple[str, Read]] = {}
         self._counters: dict[str, tuple[str, Read]] = {}
+        self._labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self.gauge("parley_long_polls", "Requests that wait for news", lambda: stats.waiting)
 
     def gauge(self, name: str, doc: str, read: Read) -> None:
         """A value that goes up and down, read when Prometheus asks."""
         self._gauges[name] = (doc, read)
+
+    def gauges(self, name: str, doc: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Several values of one kind, told apart by a label."""
+        self._labelled[name] = (doc, label, read)
 
     def counter(self, name: str, doc: str, read: Read) -> None:
         """A value that only grows, read when Prometheus asks."""
@@ -71,6 +76,11 @@ class Metrics:
 
         for name, (doc, read) in self._gauges.items():
             yield GaugeMetricFamily(name, doc, value=read())
+        for name, (doc, label, read_all) in self._labelled.items():
+            several = GaugeMetricFamily(name, doc, labels=[label])
+            for value_of, value in read_all().items():
+                several.add_metric([value_of], value)
+            yield several
         for name, (doc, read) in self._counters.items():
             yield CounterMetricFamily(name, doc, value=read())
         for name, (doc, histogram) in self._histograms.items():

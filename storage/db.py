@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 import attrs
@@ -58,12 +59,14 @@ class Committed:
     """One commit: the clock after it, what it announced, and the outcome of each item in order.
 
     `reset` is true when the connection was lost: positions and rows that this process remembers may be wrong.
+    `seconds` is how long the transaction took, the flush included.
     """
 
     position: int
     changes: list[Change]
     outcomes: list[Outcome]
     reset: bool = False
+    seconds: float = 0.0
 
 
 class _Writer(Protocol):
@@ -205,6 +208,7 @@ class Engine:
             self._fail(batch, error)
             return
         outcomes: list[Outcome] = []
+        began = perf_counter()
         try:
             writer.begin()
             for item in batch:
@@ -215,7 +219,7 @@ class Engine:
             return
         self.batches += 1
         reset, self._reset = self._reset, False
-        self._on_commit(Committed(writer.position, changes, outcomes, reset))
+        self._on_commit(Committed(writer.position, changes, outcomes, reset, perf_counter() - began))
 
     def _undo(self, writer: _Writer, batch: list[WriteItem], error: Exception) -> None:
         try:

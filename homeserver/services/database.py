@@ -39,7 +39,7 @@ class Database:
         self._inline: Txn | None = None
         self._subscribers: list[Publish] = []
         self._resets: list[Callable[[], None]] = []
-        self._observers: list[Callable[[int], None]] = []
+        self._observers: list[Callable[[int, float], None]] = []
         self._kick_planned = False
         self._complained = -COMPLAINT_SECONDS
         self.published = 0
@@ -100,8 +100,8 @@ class Database:
         """Has ``forget()`` called when the database was lost and came back: what memory knows of it may be wrong."""
         self._resets.append(forget)
 
-    def observe_batches(self, observe: Callable[[int], None]) -> None:
-        """Has ``observe(items)`` called for each commit, for metrics."""
+    def observe_batches(self, observe: Callable[[int, float], None]) -> None:
+        """Has ``observe(items, seconds)`` called for each commit, for metrics."""
         self._observers.append(observe)
 
     # ---- what services await ----
@@ -174,7 +174,7 @@ class Database:
             for subscriber in self._subscribers:
                 subscriber(self.published, commit.changes)
         for observe in self._observers:
-            observe(len(commit.outcomes))
+            observe(len(commit.outcomes), commit.seconds)
         for outcome in commit.outcomes:
             if isinstance(outcome.error, StorageError) and not isinstance(outcome.error, Duplicate):
                 self._complain(outcome.error.reason)
