@@ -126,6 +126,7 @@ class Contacts:
             else:
                 await mailer.send(UNKNOWN if purpose == RESET else TAKEN, address)
         except MailFailed:
+            await self._database.write(validations.delete, sid)  # so that the same attempt may be made again
             raise MatrixError(500, "M_UNKNOWN", "The mail could not be sent") from None
 
     async def _refusal(self, purpose: int, medium: str, address: str, id_server: str | None) -> MatrixError:

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import attrs
 from twisted.internet import defer
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from homeserver.config.model import Email
@@ -73,15 +72,17 @@ class Mailer:
             requireTransportSecurity=smtp.tls == "starttls",
             hostname=smtp.host,
         )
-        endpoint: Any = HostnameEndpoint(self._runtime.reactor, smtp.host, smtp.port, timeout=TIMEOUT_S)
-        if smtp.tls == "tls":
-            endpoint = wrapClientTLS(tls, endpoint)
+        reactor: Any = self._runtime.reactor
         try:
-            await endpoint.connect(factory)
-            await done
+            # Not through an endpoint: the factory must hear of a connection that breaks.
+            if smtp.tls == "tls":
+                reactor.connectSSL(smtp.host, smtp.port, factory, tls, timeout=TIMEOUT_S)
+            else:
+                reactor.connectTCP(smtp.host, smtp.port, factory, timeout=TIMEOUT_S)
+            await done.addTimeout(4 * TIMEOUT_S, reactor)
         except Exception as error:
-            _log.error("the mail server %s:%d did not take a mail: %s", smtp.host, smtp.port, error)
-            raise MailFailed(str(error)) from error
+            _log.error("the mail server %s:%d did not take a mail: %s", smtp.host, smtp.port, _said(error))
+            raise MailFailed from None
 
     def _tls(self) -> Any:
         smtp = self._settings.smtp
@@ -89,6 +90,14 @@ class Mailer:
         if smtp.ca_file is not None:
             trusted = cast(Any, trustRootFromCertificates)([Certificate.loadPEM(smtp.ca_file.read_bytes())])
         return optionsForClientTLS(smtp.host, trustRoot=trusted)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the conversation: that holds the password."""
+    code, answer = getattr(error, "code", None), getattr(error, "resp", b"")
+    if code is None or code < 0:
+        return f"{type(error).__name__}: {answer.decode(errors='replace') if answer else error}"[:300]
+    return f"{code} {answer.decode(errors='replace') if isinstance(answer, bytes) else answer}"[:300]
 
 
 def build(letter: Letter, sender: str, address: str, server_name: str, link: str | None, now: float) -> bytes:
