@@ -17,7 +17,9 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("--port", type=int, default=8008, metavar="N", help="the port to listen on (8008)")
     init.add_argument("--bind", default="127.0.0.1", metavar="ADDR", help="the address to listen on (127.0.0.1)")
     init.add_argument("--database", metavar="URL", help="sqlite:///FILE or postgresql://… (a SQLite file in DIR)")
-    init.add_argument("--open-registration", action="store_true", help="let anybody, guests too, make an account, with any password")
+    init.add_argument(
+        "--open-registration", action="store_true", help="let anybody, guests too, make an account, with any password"
+    )
     init.add_argument("--no-rate-limits", action="store_true", help="for tests and benchmarks only")
 
     run = commands.add_parser("run", help="start the server")
