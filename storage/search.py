@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Full text of messages, names and topics: which events hold which words, under the words of their newest edit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -48,16 +48,28 @@ def move_cursor(txn: Txn, reader: str, pos: int) -> None:
 def put_doc(txn: Txn, doc: Doc) -> None:
     """Have the event found by these words and no others."""
     drop_doc(txn, doc.event)
-    if not doc.words:
-        return
-    words = tsvector(doc.words) if txn.dialect == "postgresql" else " ".join(doc.words)
-    cast = "?::tsvector" if txn.dialect == "postgresql" else "?"
-    txn.put(
-        f"INSERT INTO search_doc (event, room, sender, kind, source, words) VALUES (?, ?, ?, ?, ?, {cast})",
-        (doc.event, doc.room, doc.sender, doc.kind, doc.source, words),
-    )
-    if txn.dialect == "sqlite":
-        txn.put("INSERT INTO search_word (rowid, words) VALUES (?, ?)", (doc.event, words))
+    add_docs(txn, [doc])
+
+
+def add_docs(txn: Txn, docs: Iterable[Doc]) -> None:
+    """Have events found that are not in the index."""
+    postgresql = txn.dialect == "postgresql"
+    rows = [
+        (
+            doc.event,
+            doc.room,
+            doc.sender,
+            doc.kind,
+            doc.source,
+            tsvector(doc.words) if postgresql else " ".join(doc.words),
+        )
+        for doc in docs
+        if doc.words
+    ]
+    cast = "?::tsvector" if postgresql else "?"
+    txn.many(f"INSERT INTO search_doc (event, room, sender, kind, source, words) VALUES (?, ?, ?, ?, ?, {cast})", rows)
+    if not postgresql:
+        txn.many("INSERT INTO search_word (rowid, words) VALUES (?, ?)", [(row[0], row[5]) for row in rows])
 
 
 def drop_doc(txn: Txn, event: int) -> None:

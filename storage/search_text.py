@@ -18,6 +18,7 @@ _CJK = (
 )
 _PIECE = re.compile(rf"[{_CJK}]+|(?:(?![{_CJK}])[^\W_])+")
 _STARTS_CJK = re.compile(rf"[{_CJK}]")
+_ASCII_WORD = re.compile("[a-z0-9]+")
 _COMBINING = re.compile("[\u0300-\u036f]")
 
 
@@ -48,6 +49,9 @@ def _pieces(text: str) -> Iterator[tuple[Literal["word", "run"], str]]:
 
 def words_of(text: str) -> list[str]:
     """The words that a text is indexed under, in their order."""
+    if text.isascii():
+        found = _ASCII_WORD.findall(text.lower())[:MAX_WORDS]
+        return found if max(map(len, found), default=0) <= MAX_WORD else [word[:MAX_WORD] for word in found]
     words: list[str] = []
     for kind, piece in _pieces(text):
         if kind == "word":

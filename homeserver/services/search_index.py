@@ -143,6 +143,8 @@ def _texts(txn: Txn, found: Sequence[StoredEvent]) -> tuple[list[Doc], set[int]]
 
 def _edits(event: StoredEvent) -> str | None:
     """The id of the event that this one edits."""
+    if b'"m.relates_to"' not in event.content:
+        return None
     relation = relation_of(orjson.loads(event.content))
     edits = event.state_key is None and relation is not None and relation.rel_type == REPLACE
     return relation.event_id if edits and relation is not None else None
@@ -201,8 +203,12 @@ def _open_rooms(found: Sequence[StoredEvent]) -> list[tuple[int, int, bool]]:
 def _apply(txn: Txn, plan: Plan) -> None:
     for event in plan.dropped:
         search.drop_doc(txn, event)
+    # What the cursor had passed before may be in the index already.
+    passed = search.cursor(txn, READER)
     for doc in plan.docs:
-        search.put_doc(txn, doc)
+        if doc.event <= passed:
+            search.drop_doc(txn, doc.event)
+    search.add_docs(txn, plan.docs)
     for person, user_id in plan.people:
         put_person(txn, person, user_id)
     for room, reason, is_open in plan.open_rooms:
