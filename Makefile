@@ -9,7 +9,7 @@ SOURCES := homeserver storage federation bridge tests benchmarks setup.py
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Start the server on homeserver.yaml, with its data in data/
 	$(BIN)/python -m homeserver run -c homeserver.yaml

@@ -84,30 +84,35 @@ def run(suite: Suite) -> Result:
     return Result(passed, failed, counts.get("skips", 0))
 
 
-def need_postgresql() -> None:
-    """Install PostgreSQL when this machine lacks it and we may; else say how and stop."""
-    if shutil.which("pg_config") and shutil.which("psql") and _has_server():
+def need_servers(clients: bool) -> None:
+    """Install PostgreSQL, and npm for the clients' tests, when this machine lacks them and we may; else say how."""
+    missing = [] if _has_postgresql() else ["postgresql", "postgresql-client", "libpq-dev"]
+    if clients and not shutil.which("npm"):
+        missing.append("npm")
+    if not missing:
         return
-    line = "apt-get install -y --no-install-recommends postgresql postgresql-client libpq-dev"
+    line = "apt-get install -y --no-install-recommends " + " ".join(missing)
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise SystemExit(f"The tests need PostgreSQL 15 or newer: {line}")
+        raise SystemExit(f"The tests need PostgreSQL 15 or newer, and npm: {line}")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
     subprocess.run(line.split(), check=True, env=quiet, stdout=subprocess.DEVNULL)
 
 
-def _has_server() -> bool:
+def _has_postgresql() -> bool:
+    if not shutil.which("pg_config") or not shutil.which("psql"):
+        return False
     folder = subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
     return os.access(f"{folder}/initdb", os.X_OK)
 
 
 def main(arguments: list[str]) -> int:
     """`--long` runs every matrix in full; other arguments are modules to run instead of everything."""
-    need_postgresql()
-    from tests.harness.servers import Postgres
-
     long = "--long" in arguments
     only = tuple(argument for argument in arguments if not argument.startswith("-"))
+    need_servers(clients=not only)
+    from tests.harness.servers import Postgres
+
     postgres = Postgres(durable=False)
     try:
         wanted = suites(postgres.url("postgres"), long)
