@@ -7,6 +7,6 @@ setup(
     packages=find_packages(include=["homeserver*", "bridge*", "federation*", "storage*"]),
     package_data={
         "homeserver": ["web/**/*", "py.typed"],
-        "storage": ["migrations/*.sql", "py.typed"],
+        "storage": ["migrations/*.sql", "dictionaries/*.zdict", "py.typed"],
     },
 )
