@@ -33,7 +33,7 @@ __all__ = ["Change", "Committed", "Engine", "Outcome", "Txn", "WriteItem", "open
 LARGEST_BATCH = 256
 CACHE_BYTES = 96 << 20
 CHECKPOINT_CHANGES = 2_000
-LONG_LOG_PAGES = 16_384
+LONG_LOG_PAGES = 2_048
 
 
 @attrs.define(slots=True, eq=False)
@@ -306,9 +306,11 @@ class Engine:
         writer = self._writer
         if writer is None or not isinstance(self.database, SqliteDatabase):
             return
-        if self._log_is_long:  # readers and the writer never paused together: empty the log between two commits
+        if self._log_is_long:
+            # The checkpointer moved all but what was committed meanwhile. With that moved too, between two commits, the
+            # next one starts the log over in the space it has: a log that grows costs every flush a change of the inode.
             self._log_is_long = False
-            self.database.checkpoint(writer.txn.connection, whole=True)
+            self.database.checkpoint(writer.txn.connection, whole=False)
         changes = writer.mark()
         if changes - self._checkpointed >= CHECKPOINT_CHANGES:
             self._checkpointed = changes

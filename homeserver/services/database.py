@@ -116,7 +116,7 @@ class Database:
             raise as_matrix_error(fault) from fault
         if not self._kick_planned:
             self._kick_planned = True
-            self._runtime.call_from_thread(self._kick)
+            self._runtime.reactor.callLater(0, self._kick)
         return await done
 
     def _kick(self) -> None:
