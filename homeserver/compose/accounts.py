@@ -17,8 +17,10 @@ from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
 from homeserver.client_api.turn import TurnPage
 from homeserver.compose.base import Base
+from homeserver.config import appservice
 from homeserver.services import accounts
 from homeserver.services.admin import Whois
+from homeserver.services.appservices import AppServices
 from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.devices import Devices
@@ -32,7 +34,7 @@ from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
 from homeserver.services.previews import Previews
 from homeserver.services.profiles import Profiles
-from homeserver.services.registration import NoNamespaces, Registrar
+from homeserver.services.registration import Registrar
 from homeserver.services.reports import Reports
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
@@ -43,6 +45,7 @@ class Accounts:
     """What other areas need of this one."""
 
     sessions: Sessions
+    services: AppServices
     uia: InteractiveAuth
     registrar: Registrar
     login: Login
@@ -56,8 +59,9 @@ class Accounts:
 def build(base: Base) -> Accounts:
     """The services and pages of accounts."""
     config, db, runtime = base.config, base.db, base.runtime
-    services = NoNamespaces()
-    sessions = Sessions(db, runtime)
+    services = AppServices(appservice.load(config.appservices), config.server_name, db, runtime)
+    base.lifecycle.on_start(services.make_senders)
+    sessions = Sessions(db, runtime, services if config.appservices else None)
     base.lifecycle.on_stop(sessions.flush)
     db.on_reset(sessions.forget_everybody)
     passwords = Passwords(runtime, config.passwords)
@@ -91,7 +95,7 @@ def build(base: Base) -> Accounts:
         ReportPage(Reports(db, runtime)),
         TurnPage(),
     )
-    return Accounts(sessions, uia, registrar, login, local, profiles, openid, media, pages)
+    return Accounts(sessions, services, uia, registrar, login, local, profiles, openid, media, pages)
 
 
 def previews(base: Base, media: MediaStore) -> Previews:

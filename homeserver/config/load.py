@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 import yaml
 
+from homeserver.config import appservice
 from homeserver.config.model import Config
 from homeserver.config.walk import Walk
 
@@ -78,4 +79,8 @@ def _together(config: Config, name: str) -> list[str]:
         faults.append(f"{name}: listeners: {bind}:{port} is given twice")
     if config.registration.token_required and not config.registration.enabled:
         faults.append(f"{name}: registration.token_required: has no effect unless registration.enabled is true")
+    try:
+        appservice.load(config.appservices)
+    except appservice.Unusable as error:
+        faults += error.faults
     return faults

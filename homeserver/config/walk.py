@@ -109,7 +109,8 @@ class Walk:
             optional = True
             want = next(arg for arg in get_args(want) if arg is not type(None))
         if attrs.has(want):
-            if node is None and not self._in_environment(key):
+            # An optional section with nothing in it is not given.
+            if (node is None or (optional and _empty(node))) and not self._in_environment(key):
                 return attrs.NOTHING
             return self.section(want, node, key + ".", line)
         if get_origin(want) is tuple:

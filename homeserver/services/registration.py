@@ -13,6 +13,7 @@ from homeserver.config.model import Registration as Settings
 from homeserver.protocol.errors import MatrixError, forbidden, invalid_param, missing_param, user_in_use
 from homeserver.protocol.ids import MAX_ID_BYTES, is_valid_localpart_new
 from homeserver.runtime import Runtime
+from homeserver.services.begun_registrations import BegunRegistrations
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.login import Login, SignIn
@@ -37,16 +38,6 @@ class Namespaces(Protocol):
 
     def covers(self, appservice_id: str, user_id: str) -> bool:
         """Whether the user id lies in a namespace of that application service."""
-
-
-class NoNamespaces:
-    """A server without application services."""
-
-    def exclusive_owner(self, user_id: str) -> str | None:
-        return None
-
-    def covers(self, appservice_id: str, user_id: str) -> bool:
-        return False
 
 
 @attrs.frozen
@@ -79,6 +70,7 @@ class Registrar:
         self._login = login
         self._namespaces = namespaces
         self._nonces: OrderedDict[str, int] = OrderedDict()
+        self.begun = BegunRegistrations(runtime)
 
     def flows(self, can_mail: bool) -> list[Flow]:
         """What a person may prove; the dummy stage tells a flow without an address from one with it."""

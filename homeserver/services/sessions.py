@@ -2,6 +2,7 @@
 """Which user an access token stands for, answered from memory, and when each device was last seen."""
 
 from collections import OrderedDict
+from collections.abc import Container
 from typing import Protocol
 
 import attrs
@@ -17,11 +18,23 @@ CACHED_TOKENS = 50_000
 SEEN_EVERY_MS = 60_000
 
 
+@attrs.frozen
+class Acting:
+    """As whom an application service acts."""
+
+    user: User
+    locked: bool
+
+
 class ServiceTokens(Protocol):
     """Port to the application services: who may use a token that no account owns."""
 
-    async def caller(self, token: str, user_id: str | None, device_id: str | None) -> User | None:
-        """The user that the application service with this token acts as; None when no service has it."""
+    @property
+    def tokens(self) -> Container[bytes]:
+        """Hashes of the services' tokens."""
+
+    async def acting(self, token: bytes, user_id: str | None, device_id: str | None) -> Acting:
+        """As whom the service with this token acts; raises M_FORBIDDEN or M_UNKNOWN_DEVICE."""
 
 
 @attrs.define(slots=True)
@@ -65,13 +78,17 @@ class Sessions:
         if not token:
             raise missing_token()
         key = tokens.digest(token)
-        held = self._held.get(key)
-        if held is None:
-            held = await self._look_up(key)
-            if held is None:
-                return await self._service_user(token, acting_user, acting_device)
+        held: Held | None
+        if self._services is not None and key in self._services.tokens:
+            held = await self._of_service(self._services, key, acting_user, acting_device)
         else:
-            self._held.move_to_end(key)
+            held = self._held.get(key)
+            if held is None:
+                held = await self._look_up(key)
+            else:
+                self._held.move_to_end(key)
+        if held is None:
+            raise unknown_token()
         now = self._runtime.now_ms()
         if held.expires is not None and held.expires <= now:
             raise unknown_token(soft_logout=True)
@@ -116,12 +133,20 @@ class Sessions:
             if not keys:
                 del self._of_user[gone.user.usr]
 
-    async def _service_user(self, token: str, acting_user: str | None, acting_device: str | None) -> User:
-        if self._services is not None:
-            user = await self._services.caller(token, acting_user, acting_device)
-            if user is not None:
-                return user
-        raise unknown_token()
+    async def _of_service(
+        self, services: ServiceTokens, token: bytes, user_id: str | None, device_id: str | None
+    ) -> Held:
+        key = token if user_id is None and device_id is None else tokens.digest(f"{token!r} {user_id} {device_id}")
+        held = self._held.get(key)
+        if held is None:
+            changes = self._changes
+            acting = await services.acting(token, user_id, device_id)
+            held = Held(acting.user, None, acting.locked)
+            if changes == self._changes:
+                self._hold(key, held)
+        else:
+            self._held.move_to_end(key)
+        return held
 
     def forget_user(self, usr: int) -> None:
         """Read the tokens of this account again; call after every change to it, its devices or its tokens."""

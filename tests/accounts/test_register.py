@@ -37,6 +37,16 @@ class RegistrationTests(HomeserverCase):
         self.assertEqual(made.json["home_server"], "parley.test")
         self.assertNotIn("refresh_token", made.json)
 
+    async def test_the_last_request_need_not_repeat_what_the_first_asked_for(self) -> None:
+        session = (await self.post(username="alice", password=PASSWORD, device_id="PHONE")).json["session"]
+        made = await self.post(auth={**DUMMY, "session": session})
+        self.assertEqual((made.status, made.json["user_id"]), (200, "@alice:parley.test"))
+        self.assertEqual(made.json["device_id"], "PHONE")
+        session = (await self.post(username="bob", password=PASSWORD)).json["session"]
+        self.clock.advance(3600)
+        late = await self.post(auth={**DUMMY, "session": session})
+        self.assertEqual((late.status, late.json["errcode"]), (400, "M_MISSING_PARAM"))
+
     async def test_a_dummy_stage_without_a_session_is_enough(self) -> None:
         made = await self.post(username="alice", password=PASSWORD, auth=DUMMY)
         self.assertEqual(made.status, 200)
