@@ -24,7 +24,7 @@ from homeserver.protocol.errors import MatrixError, Rejected, forbidden
 
 _log = logging.getLogger(__name__)
 
-PREFLIGHT = Reply(204, b"", None)
+PREFLIGHT = Reply(204, b"", None, {"Access-Control-Max-Age": "86400"})
 
 
 @attrs.frozen(eq=False)

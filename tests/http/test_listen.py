@@ -15,7 +15,7 @@ from homeserver.http.auth import ClientAuth
 from homeserver.http.dispatch import Dispatcher
 from homeserver.http.endpoint import Anyone, Call, Stream, Upload, endpoint
 from homeserver.http.limits import Limits
-from homeserver.http.listen import DISCARDED, IDLE_SECONDS, SWEEP_SECONDS, Site
+from homeserver.http.listen import ARRIVAL_SECONDS, DISCARDED, IDLE_SECONDS, SWEEP_SECONDS, Site
 from homeserver.http.router import Router
 from homeserver.http.stats import Stats
 from homeserver.runtime import Runtime
@@ -85,6 +85,7 @@ class Listening(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.page = Page()
         self.clock = task.Clock()
+        self.clock.advance(1)
         self.behind_proxy = False
         runtime = Runtime(reactor, clock=self.clock, epoch_ms=1_790_000_000_000)
         dispatcher = Dispatcher(
@@ -266,6 +267,15 @@ class Listening(TestCase):
         self.assertFalse(waiting.closed)
         self.page.parked[0].callback(None)
         await self.until(lambda: b"{}" in waiting.received)
+
+    async def test_a_request_that_never_ends_is_cut_off(self) -> None:
+        client = await self.connect()
+        client.transport.write(b"POST /echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")  # type: ignore[union-attr]
+        for _ in range(int(ARRIVAL_SECONDS / 60) + 1):
+            client.transport.write(b" ")  # type: ignore[union-attr]
+            await task.deferLater(reactor, 0.01, lambda: None)
+            self.clock.pump([SWEEP_SECONDS] * int(60 / SWEEP_SECONDS))
+        await self.until(lambda: client.closed)
 
     async def test_stopping_closes_idle_connections_and_long_polls_but_not_writes(self) -> None:
         clients = [await self.connect() for _ in range(3)]
