@@ -12,7 +12,12 @@ from homeserver.services.ports import EduOutbox, RemoteFailure, RemoteKeys, Remo
 from homeserver.services.profiles import NoRemoteProfiles, RemoteProfiles
 from homeserver.services.rooms.aliases import RemoteAliases
 from homeserver.services.rooms.directory import RemoteDirectory
-from homeserver.services.rooms.hierarchy import RemoteHierarchy
+from homeserver.services.rooms.locks import RoomLocks
+from homeserver.services.rooms.membership import RemoteMembership
+from homeserver.services.rooms.receive import Receiver
+from homeserver.services.rooms.snapshot import Snapshots
+from homeserver.services.rooms.stage import Author
+from homeserver.services.rooms.summary import RemoteRooms
 from storage.txn import Txn
 
 
@@ -41,6 +46,16 @@ def no_media(files: MediaFiles) -> RemoteMedia:
 
 
 @attrs.frozen
+class RoomParts:
+    """The parts of rooms that memberships elsewhere need."""
+
+    locks: RoomLocks
+    snapshots: Snapshots
+    author: Author
+    receiver: Receiver
+
+
+@attrs.frozen
 class Elsewhere:
     """What services have of other servers; nothing, unless federation is on."""
 
@@ -48,6 +63,7 @@ class Elsewhere:
     outbox: EduOutbox = attrs.field(factory=NoEduOutbox)
     profiles: RemoteProfiles = attrs.field(factory=NoRemoteProfiles)
     media: Callable[[MediaFiles], RemoteMedia] = no_media
+    rooms: Callable[[RoomParts], RemoteMembership] | None = None
     aliases: RemoteAliases | None = None
     directory: RemoteDirectory | None = None
-    hierarchy: RemoteHierarchy | None = None
+    hierarchy: RemoteRooms | None = None

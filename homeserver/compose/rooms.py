@@ -54,12 +54,22 @@ from storage import accounts as account_rows
 
 
 @attrs.frozen
+class Outside:
+    """What rooms show to those outside of them."""
+
+    directory: Directory
+    hierarchy: Hierarchy
+    pages: tuple[object, ...]
+
+
+@attrs.frozen
 class Rooms:
     """What other areas need of this one."""
 
     access: RoomAccess
     membership: Membership
     aliases: Aliases
+    outside: Outside
     delayed: DelayedEvents
     index: SearchIndex
     pages: tuple[object, ...]
@@ -69,11 +79,11 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     """The services and pages of this area."""
     db, server_name = base.db, base.config.server_name
     access = RoomAccess(db)
-    aliases = Aliases(db, server_name, access, spine.state, spine.sender)
+    aliases = Aliases(db, server_name, access, spine.state, spine.sender, base.elsewhere.aliases)
     settings = RoomSettings(db, userdata.push_rules)
     writer = MemberWriter(db, spine.locks, spine.sender, spine.snapshots)
     personal = Personal(accounts.profiles, userdata.data, settings)
-    membership = Membership(db, writer, JoinRules(db), personal, aliases)
+    membership = Membership(db, writer, JoinRules(db), personal, aliases, spine.remote)
     people.follow(base, accounts, writer, membership)
     if base.config.registration.guests:
         db.subscribe(GuestEviction(db, membership, base.runtime.background).follow)
@@ -91,8 +101,9 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     )
     base.lifecycle.on_start(delayed.start)
     base.lifecycle.on_stop(delayed.stop)
-    knocking = Knocking(membership, writer, accounts.profiles)
+    knocking = Knocking(membership, writer, accounts.profiles, spine.remote)
     third_party = ThirdPartyInvites(db, membership, spine.locks, spine.sender, spine.state)
+    outside = build_outside(base, aliases)
     pages = (
         RoomMembership(membership, knocking, third_party),
         MutualRooms(membership),
@@ -101,13 +112,13 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
         RoomStatePage(spine.sender, access, spine.renderer, membership, aliases, delayed),
         read_page(db, access, spine),
         *relation_pages(db, access, spine),
-        *outside_pages(base, aliases),
+        *outside.pages,
         RoomUpgrade(Upgrades(db, spine.sender, spine.state, spine.creation, accounts.profiles, settings)),
         SearchPage(Search(db, index, spine.renderer)),
         UserDirectoryPage(UserDirectory(db, index, everybody=base.config.user_directory.everybody)),
         DelayedEventsPage(delayed),
     )
-    return Rooms(access, membership, aliases, delayed, index, pages)
+    return Rooms(access, membership, aliases, outside, delayed, index, pages)
 
 
 def read_page(db: Database, access: RoomAccess, spine: Spine) -> RoomRead:
@@ -122,14 +133,17 @@ def relation_pages(db: Database, access: RoomAccess, spine: Spine) -> tuple[obje
     return (Relations(pages), Threads(pages))
 
 
-def outside_pages(base: Base, aliases: Aliases) -> tuple[object, ...]:
+def build_outside(base: Base, aliases: Aliases) -> Outside:
     """What rooms show to those outside of them."""
-    facts = RoomFacts(base.db)
-    return (
-        RoomDirectory(Directory(base.db, base.config.server_name, facts, aliases)),
-        RoomSummary(Summaries(base.db, facts, aliases)),
-        SpaceHierarchy(Hierarchy(base.db, facts)),
+    facts, elsewhere = RoomFacts(base.db), base.elsewhere
+    directory = Directory(base.db, base.config.server_name, facts, aliases, elsewhere.directory)
+    hierarchy = Hierarchy(base.db, facts, elsewhere.hierarchy)
+    pages = (
+        RoomDirectory(directory),
+        RoomSummary(Summaries(base.db, facts, aliases, elsewhere.hierarchy)),
+        SpaceHierarchy(hierarchy),
     )
+    return Outside(directory, hierarchy, pages)
 
 
 def deliverer(sender: Sender, membership: Membership) -> Deliver:

@@ -4,6 +4,11 @@
 from typing import Any
 from urllib.parse import quote
 
+from homeserver.protocol.errors import MatrixError
+from homeserver.services.rooms.aliases import ResolvedAlias
+from homeserver.services.rooms.hierarchy import Hierarchy, Walk
+from homeserver.services.rooms.summary import RoomFacts, Summaries
+from homeserver.services.sessions import Sessions
 from tests.harness.server import Session
 from tests.rooms.test_membership import V3, RoomCase
 
@@ -245,3 +250,69 @@ class Hierarchies(RoomCase):
         private = await self.create_room(self.alice)
         self.assertEqual((await self.walk(self.bob, private, 403))["errcode"], "M_FORBIDDEN")
         await self.walk(self.bob, "!none:parley.test", 403)
+
+
+class OtherServers(RoomCase):
+    """A space whose child is elsewhere, and what a server is shown that asks."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.told: dict[str, Any] = {}
+        db = self.app.base.db
+        self.hierarchy = Hierarchy(db, RoomFacts(db), self)
+        self.summaries = Summaries(db, RoomFacts(db), self, self)
+        self.space = await self.create_room(self.alice, preset="public_chat", creation_content={"type": "m.space"})
+
+    async def room(self, room_id: str, via: tuple[str, ...], suggested_only: bool) -> dict[str, Any] | None:
+        """The port: what other servers tell."""
+        return self.told.get(room_id)
+
+    async def resolve(self, alias: str) -> ResolvedAlias:
+        return ResolvedAlias("!far:elsewhere.test", ("elsewhere.test",))
+
+    def chunk(self, room_id: str, **more: object) -> dict[str, Any]:
+        known = {"room_id": room_id, "num_joined_members": 3, "world_readable": False, "guest_can_join": False}
+        return {**known, "children_state": [], "join_rule": "public", "name": "Far", **more}
+
+    async def walk(self, session: Session) -> list[Any]:
+        sessions = Sessions(self.app.base.db, self.runtime)
+        user = await sessions.by_token(session.token)
+        page = await self.hierarchy.page(user, Walk(self.space, False, None), 50, None)
+        return [one["room_id"] for one in page["rooms"]]
+
+    async def test_rooms_of_other_servers_are_part_of_the_tree(self) -> None:
+        far, deep, secret = "!far:elsewhere.test", "!deep:elsewhere.test", "!secret:elsewhere.test"
+        for child in (far, secret):
+            await self.put_state(self.alice, self.space, "m.space.child", {"via": ["elsewhere.test"]}, child)
+        link = {"type": "m.space.child", "state_key": deep, "sender": "@x:elsewhere.test", "origin_server_ts": 1}
+        children = [{**link, "content": {"via": ["elsewhere.test"]}}, {**link, "content": {}}, "nonsense"]
+        self.told = {
+            far: self.chunk(far, room_type="m.space", children_state=children),
+            deep: self.chunk(deep),
+            secret: self.chunk(secret, join_rule="invite"),
+        }
+        self.assertEqual(await self.walk(self.bob), [self.space, far, deep])
+        self.told = {}
+        self.assertEqual(await self.walk(self.bob), [self.space])
+
+    async def test_the_summary_of_a_room_elsewhere(self) -> None:
+        far = "!far:elsewhere.test"
+        self.told = {far: self.chunk(far, room_version="9")}
+        found = await self.summaries.of(None, "#far:elsewhere.test", [])
+        self.assertEqual((found["room_id"], found["name"], found["room_version"]), (far, "Far", "9"))
+        self.told = {far: self.chunk(far, join_rule="invite")}
+        with self.assertRaises(MatrixError):
+            await self.summaries.of(None, far, [])
+
+    async def test_what_a_server_is_shown(self) -> None:
+        seen, hidden = await self.create_room(self.alice, preset="public_chat"), await self.create_room(self.alice)
+        for child in (seen, hidden, "!unknown:elsewhere.test"):
+            await self.put_state(self.alice, self.space, "m.space.child", {"via": ["parley.test"]}, child)
+        shown = await self.hierarchy.for_server("elsewhere.test", self.space, False)
+        assert shown is not None
+        self.assertEqual(shown["room"]["room_id"], self.space)
+        self.assertEqual(len(shown["room"]["children_state"]), 3)
+        self.assertEqual([one["room_id"] for one in shown["children"]], [seen])
+        self.assertEqual(shown["inaccessible_children"], [hidden])
+        self.assertIsNone(await self.hierarchy.for_server("elsewhere.test", hidden, False))
+        self.assertIsNotNone(await self.hierarchy.for_server("parley.test", hidden, False))

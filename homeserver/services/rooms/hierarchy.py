@@ -4,16 +4,16 @@
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import orjson
 
 from homeserver.protocol.errors import forbidden, invalid_param
-from homeserver.protocol.ids import parse_room_id
+from homeserver.protocol.ids import parse_room_id, server_of
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.rooms.summary import Facts, RoomFacts, may_preview
+from homeserver.services.rooms.summary import Facts, RemoteRooms, RoomFacts, facts_of_chunk, may_preview
 from storage import directory, membership, names
 from storage.directory import ChildRow
 from storage.txn import Txn
@@ -53,16 +53,10 @@ class Viewer:
     joined: frozenset[str]
 
 
-class RemoteHierarchy(Protocol):
-    """Asks other servers for a room that this one is not in; None when nobody shows it."""
-
-    async def room(self, room_id: str, via: tuple[str, ...], suggested_only: bool) -> dict[str, Any] | None: ...
-
-
 class Hierarchy:
     """Walks a space depth first, in the order that its children ask for, each room once."""
 
-    def __init__(self, db: Database, facts: RoomFacts, remote: RemoteHierarchy | None = None) -> None:
+    def __init__(self, db: Database, facts: RoomFacts, remote: RemoteRooms | None = None) -> None:
         self._db = db
         self._facts = facts
         self._remote = remote
@@ -105,12 +99,52 @@ class Hierarchy:
     ) -> tuple[dict[str, Any] | None, list[Child]]:
         """A room as the answer shows it, and its children; (None, []) for one that the viewer may not see."""
         if facts is None:
-            remote = None if self._remote is None else await self._remote.room(*room, walk.suggested_only)
-            return remote, []
+            return await self._elsewhere(viewer, room, walk)
         if not may_preview(facts, viewer.kinds.get(facts.room), viewer.joined):
             return None, []
         children = await self.children(facts, walk.suggested_only)
         return shown(facts, children), children
+
+    async def _elsewhere(
+        self, viewer: Viewer, room: tuple[str, tuple[str, ...]], walk: Walk
+    ) -> tuple[dict[str, Any] | None, list[Child]]:
+        """The same of a room that this server is not in: others told it to the server, and it asks for the viewer."""
+        chunk = None if self._remote is None else await self._remote.room(*room, walk.suggested_only)
+        if chunk is None or chunk.get("room_id") != room[0]:
+            return None, []
+        facts = facts_of_chunk(chunk)
+        if not may_preview(facts, None, viewer.joined):
+            return None, []
+        told = chunk.get("children_state")
+        children = [child for child in map(_told_child, told) if child is not None] if isinstance(told, list) else []
+        chosen = in_order([child for child in children if child.suggested or not walk.suggested_only])
+        return shown(facts, chosen), chosen if facts.is_space else []
+
+    async def for_server(self, server: str, room_id: str, suggested_only: bool) -> dict[str, Any] | None:
+        """What `GET …/federation/v1/hierarchy/{roomId}` answers a server; None when it may not see the room.
+
+        Children that the server may not see are named, those that this server does not know are left out.
+        """
+        facts = (await self._facts.by_id([room_id])).get(room_id)
+        if facts is None or not await self._shown_to(server, facts):
+            return None
+        children = await self.children(facts, suggested_only)
+        known = await self._facts.by_id([child.room_id for child in children])
+        rooms, hidden = [], []
+        for child in children:
+            if child.room_id not in known:
+                continue
+            if await self._shown_to(server, known[child.room_id]):
+                rooms.append(shown(known[child.room_id], []))
+            else:
+                hidden.append(child.room_id)
+        return {"room": shown(facts, children), "children": rooms, "inaccessible_children": hidden}
+
+    async def _shown_to(self, server: str, facts: Facts) -> bool:
+        """Whether a server, for some user of its own, may see the room."""
+        if may_preview(facts, None, ()):
+            return True
+        return await self._db.read(_has_user_of, server, [facts.room_id, *(facts.allowed if facts.restricted else ())])
 
     async def children(self, facts: Facts, suggested_only: bool) -> list[Child]:
         """The valid children of a space in their order; none for other rooms."""
@@ -119,12 +153,27 @@ class Hierarchy:
         rows = await self._db.read(directory.children, facts.room)
         found = [child for child in map(_child, rows) if child is not None]
         chosen = [child for child in found if child.suggested or not suggested_only]
-        return sorted(chosen, key=lambda one: (one.order is None, one.order or "", one.ts, one.room_id))[:MOST_CHILDREN]
+        return in_order(chosen)
+
+
+def in_order(children: list[Child]) -> list[Child]:
+    """Children by their `order`, then by age; those without an order come last."""
+    return sorted(children, key=lambda one: (one.order is None, one.order or "", one.ts, one.room_id))[:MOST_CHILDREN]
 
 
 def shown(facts: Facts, children: list[Child]) -> dict[str, Any]:
     """A room as the answer shows it."""
     return {**facts.summary(), "children_state": [child.stripped for child in children]}
+
+
+def _told_child(told: object) -> Child | None:
+    """A child as another server tells it."""
+    if not isinstance(told, dict) or told.get("type") != "m.space.child" or not isinstance(told.get("content"), dict):
+        return None
+    key, sender, ts = told.get("state_key"), told.get("sender"), told.get("origin_server_ts")
+    if not isinstance(key, str) or not isinstance(sender, str) or type(ts) is not int:
+        return None
+    return _child(ChildRow(key, orjson.dumps(told["content"]), sender, ts))
 
 
 def _child(row: ChildRow) -> Child | None:
@@ -156,6 +205,19 @@ def _viewer(txn: Txn, usr: int) -> Viewer:
     kinds = {row.room: membership.NAMES[row.kind] for row in rows}
     joined = frozenset(names.room_id(txn, room) for room, kind in kinds.items() if kind == "join")
     return Viewer(kinds, joined)
+
+
+def _has_user_of(txn: Txn, server: str, room_ids: list[str]) -> bool:
+    """Whether a user of the server is joined to one of the rooms, or invited to the first."""
+    for place, room_id in enumerate(room_ids):
+        room = names.room_nid(txn, room_id)
+        if room is None:
+            continue
+        kinds = (membership.JOIN, membership.INVITE) if place == 0 else (membership.JOIN,)
+        users = names.user_ids(txn, [row.usr for row in membership.of_room(txn, room, kinds)]).values()
+        if any(server_of(user) == server for user in users):
+            return True
+    return False
 
 
 def _token(visited: int, walk: Walk) -> str:

@@ -10,7 +10,7 @@ import orjson
 
 from homeserver.protocol.errors import not_found
 from homeserver.protocol.ids import is_room_id, parse_room_alias
-from homeserver.protocol.room_versions import lookup
+from homeserver.protocol.room_versions import DEFAULT, lookup
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from storage import directory, names
@@ -34,6 +34,12 @@ class Resolved(Protocol):
     def servers(self) -> Sequence[str]: ...
 
 
+class RemoteRooms(Protocol):
+    """Asks other servers for a room that this one is not in, as the hierarchy shows it; None when nobody shows it."""
+
+    async def room(self, room_id: str, via: tuple[str, ...], suggested_only: bool) -> dict[str, Any] | None: ...
+
+
 class Resolver(Protocol):
     """Finds the room of an alias; raises M_NOT_FOUND."""
 
@@ -42,7 +48,7 @@ class Resolver(Protocol):
 
 @attrs.frozen(slots=True)
 class Facts:
-    """What the current state of a room says to those who look from outside. `allowed` are rooms whose members may join."""
+    """What the current state of a room says to those outside. `allowed` are rooms whose members may join."""
 
     room: int
     room_id: str
@@ -142,6 +148,33 @@ def facts_of(state: RoomState, contents: Mapping[str, bytes]) -> Facts:
     )
 
 
+def facts_of_chunk(chunk: Mapping[str, Any]) -> Facts:
+    """The facts that another server tells of a room; what is malformed counts as absent."""
+
+    def text(key: str) -> str | None:
+        value = chunk.get(key)
+        return value if isinstance(value, str) and value else None
+
+    allowed = chunk.get("allowed_room_ids")
+    joined = chunk.get("num_joined_members")
+    return Facts(
+        room=0,
+        room_id=text("room_id") or "",
+        version=text("room_version") or DEFAULT,
+        joined=joined if isinstance(joined, int) else 0,
+        name=text("name"),
+        topic=text("topic"),
+        avatar=text("avatar_url"),
+        alias=text("canonical_alias"),
+        join_rule=text("join_rule") or "public",
+        allowed=tuple(one for one in allowed if isinstance(one, str)) if isinstance(allowed, list) else (),
+        guest_can_join=chunk.get("guest_can_join") is True,
+        world_readable=chunk.get("world_readable") is True,
+        room_type=text("room_type"),
+        encryption=text("encryption"),
+    )
+
+
 def topic_of(content: Mapping[str, Any]) -> str | None:
     """The plain text of a topic: the `text/plain` part of `m.topic`, else `topic`."""
     rich = content.get("m.topic")
@@ -178,7 +211,8 @@ class RoomFacts:
         """The facts of those rooms that this server is, or was, in."""
         rooms = await self._db.read(_numbers, room_ids)
         states = await self._db.read(directory.states_of, rooms)
-        return {facts.room_id: facts for facts in await self.of(list(states.values()))}
+        # A room without state is one that somebody here was only ever invited to.
+        return {facts.room_id: facts for facts in await self.of([one for one in states.values() if one.state])}
 
     async def of(self, states: Sequence[RoomState]) -> list[Facts]:
         """The facts of each room, in the order given."""
@@ -238,20 +272,20 @@ def may_preview(facts: Facts, membership: str | None, joined: Collection[str]) -
 class Summaries:
     """Answers what a room is to somebody who may not be in it."""
 
-    def __init__(self, db: Database, facts: RoomFacts, resolver: Resolver) -> None:
+    def __init__(self, db: Database, facts: RoomFacts, resolver: Resolver, remote: RemoteRooms | None = None) -> None:
         self._db = db
         self._facts = facts
         self._resolver = resolver
+        self._remote = remote
 
     async def of(self, user: User | None, room_or_alias: str, via: Sequence[str]) -> dict[str, Any]:
         """The summary of a room; M_NOT_FOUND for an unknown room and for one the caller may not see."""
         room_id = room_or_alias
         if not is_room_id(room_or_alias):
             parse_room_alias(room_or_alias)
-            room_id = (await self._resolver.resolve(room_or_alias)).room_id
-        facts = (await self._facts.by_id([room_id])).get(room_id)
-        if facts is None:
-            raise not_found("Room not found")
+            resolved = await self._resolver.resolve(room_or_alias)
+            room_id, via = resolved.room_id, [*via, *resolved.servers]
+        facts = (await self._facts.by_id([room_id])).get(room_id) or await self._elsewhere(room_id, via)
         standing = Standing(None, frozenset())
         if user is not None:
             standing = await self._db.read(standing_of, user.usr, facts.room, facts.allowed)
@@ -261,3 +295,10 @@ class Summaries:
         if standing.membership is not None:
             shown["membership"] = standing.membership
         return shown
+
+    async def _elsewhere(self, room_id: str, via: Sequence[str]) -> Facts:
+        """The facts of a room that this server is not in, from those that are; M_NOT_FOUND when nobody tells."""
+        chunk = None if self._remote is None else await self._remote.room(room_id, tuple(via), False)
+        if chunk is None or chunk.get("room_id") != room_id:
+            raise not_found("Room not found")
+        return facts_of_chunk(chunk)
