@@ -4,12 +4,13 @@
 import logging
 import tempfile
 from io import BytesIO
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.tcp import Server
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web import http
 
@@ -20,11 +21,17 @@ from homeserver.http.wire import Wire
 from homeserver.protocol.errors import too_large
 from homeserver.runtime import Runtime
 
+if TYPE_CHECKING:
+    from homeserver.http.websocket import WebSockets
+
 _log = logging.getLogger(__name__)
 
+WEBSOCKET = b"/_parley/websocket/v1"
 IN_MEMORY = 100_000
 PIECE = 64 * 1024
 IDLE_SECONDS = 75.0
+# How long one request may take to arrive; 50 MB then need 57 kB a second.
+ARRIVAL_SECONDS = 900.0
 ABORT_SECONDS = 15.0
 SWEEP_SECONDS = 5.0
 HEADER_BYTES = 32 * 1024
@@ -109,6 +116,8 @@ class Request(http.Request):
         raw_path, _, query = path.partition(b"?")
         self.content.seek(0)
         site = self.channel.site
+        if raw_path == WEBSOCKET and (self.header("upgrade") or "").lower() == "websocket":
+            return self._become_websocket(site)
         self.incoming = Incoming(
             command.decode("ascii", "replace"),
             raw_path.decode("ascii", "backslashreplace"),
@@ -121,6 +130,23 @@ class Request(http.Request):
         site.in_flight.add(self)
         self.running = Deferred.fromCoroutine(self._answer(site, self.incoming))
         self.running.addErrback(self._failed)
+
+    def _become_websocket(self, site: "Site") -> None:
+        """Hand the connection over to a WebSocket, which reads the head of this request again."""
+        channel = self.channel
+        transport: Any = channel.transport
+        channel.transport = None
+        site.channels.discard(channel)
+        transport.unregisterProducer()
+        fields = [(name.encode("ascii"), value) for name, value in self.fields.items()]
+        fields += [(name, b",".join(values)) for name, values in self.requestHeaders.getAllRawHeaders()]
+        lines = [b"%b %b HTTP/1.1" % (self.method, self.uri), *(b"%b: %b" % field for field in fields), b"", b""]
+        socket = site.websockets.socket(site.client_ip(self))
+        if isinstance(transport, ProtocolWrapper):
+            transport.wrappedProtocol = socket
+        else:
+            transport.protocol = socket
+        socket.take_over(transport, b"\r\n".join(lines))
 
     async def _answer(self, site: "Site", incoming: Incoming) -> None:
         try:
@@ -203,6 +229,7 @@ class Channel(http.HTTPChannel):
     maxHeaders = 100
     site: "Site"
     last = 0.0
+    begun = 0.0
     _host: IAddress | None = None
     _path: bytes
     _command: bytes
@@ -229,10 +256,12 @@ class Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         self.last = self.site.now()
+        self.begun = self.begun or self.last
         super().dataReceived(data)
 
     def requestDone(self, request: Request) -> None:
         self.last = self.site.now()
+        self.begun = 0.0
         super().requestDone(request)
 
     def send(self, data: bytes) -> None:
@@ -276,6 +305,16 @@ class Site(protocol.ServerFactory):
         self._behind_proxy = behind_proxy
         self._wire = Wire()
         self._sweeping = False
+        self._websockets: WebSockets | None = None
+
+    @property
+    def websockets(self) -> "WebSockets":
+        """Who speaks with WebSockets. Autobahn is imported when the first client asks: it is a tenth of the memory."""
+        if self._websockets is None:
+            from homeserver.http.websocket import WebSockets
+
+            self._websockets = WebSockets(self.dispatcher, self._runtime)
+        return self._websockets
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         channel = Channel()
@@ -296,13 +335,16 @@ class Site(protocol.ServerFactory):
             self._runtime.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Close connections from which nothing came for too long while no request of theirs is being answered."""
-        oldest = self.now() - IDLE_SECONDS
+        """Close connections that bring nothing for too long, or whose request does not end; none that waits for us."""
+        now = self.now()
         for channel in list(self.channels):
-            if channel.last < oldest and not channel._handlingRequest:
+            if channel._handlingRequest:
+                continue
+            silent = now - channel.last
+            if silent > IDLE_SECONDS or (channel.begun and now - channel.begun > ARRIVAL_SECONDS):
                 channel.loseConnection()
-                if channel.last < oldest - ABORT_SECONDS and isinstance(channel.transport, Server):
-                    channel.transport.abortConnection()
+            if silent > IDLE_SECONDS + ABORT_SECONDS and isinstance(channel.transport, Server):
+                channel.transport.abortConnection()
         self._sweeping = bool(self.channels)
         if self._sweeping:
             self._runtime.call_later(SWEEP_SECONDS, self._sweep)
@@ -327,6 +369,8 @@ class Site(protocol.ServerFactory):
 
     def close_idle(self) -> None:
         """End every connection on which no request is being answered, and every long poll."""
+        if self._websockets is not None:
+            self._websockets.close_all()
         for channel in list(self.channels):
             waiting = [r for r in channel.requests if r.incoming is None or not r.incoming.waits]
             if not waiting:
