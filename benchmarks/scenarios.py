@@ -164,13 +164,13 @@ async def big_account(server: Server, sizes: Sizes) -> Figures:
         for number in range(5):
             await ben.send(room, WORDS, f"m{number}")
     name = f"initial sync of {sizes.account_rooms} rooms"
-    meter, rounds = Meter(server), 3
+    meter = Meter(server)
+    devices = [Person(server.base, await _login(server, ann)) for _ in range(3)]
     async with meter.running():
-        for number in range(rounds):
-            ann_again = Person(server.base, (await _login(server, ann)))
+        for ann_again in devices:
             answer = await ann_again.sync()
-            assert len(answer["rooms"]["join"]) == sizes.account_rooms, number
-    figures = meter.per(rounds, name)
+            assert len(answer["rooms"]["join"]) == sizes.account_rooms
+    figures = meter.per(len(devices), name)
     since = str(answer["next_batch"])
     figures |= await _repeat(server, "empty incremental sync", 100, lambda _: ann_again.sync(since))
     await ben.send(rooms[0], WORDS, "one")
