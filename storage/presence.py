@@ -4,7 +4,7 @@
 Announces `Change(pos, "presence", user=usr)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -43,6 +43,18 @@ def visible(txn: Txn, viewer: int, after: int, upto: int) -> list[int]:
         " (SELECT 1 FROM membership b JOIN membership a ON a.room = b.room AND a.usr = ? AND a.kind = 1"
         " WHERE b.usr = p.usr AND b.kind = 1)) ORDER BY p.pos",
         (after, upto, viewer, viewer),
+    )
+    return [row[0] for row in rows]
+
+
+def met(txn: Txn, viewer: int, after: int, rooms: Collection[int] | None) -> list[int]:
+    """Who is not offline and came to a room together with `viewer` after the position; None: to any room."""
+    condition, params = ("1 = 1", ()) if rooms is None else txn.any("a.room", list(rooms))
+    rows = txn.all(
+        "SELECT DISTINCT p.usr FROM membership a JOIN membership b ON b.room = a.room"  # noqa: S608
+        " JOIN presence p ON p.usr = b.usr WHERE a.usr = ? AND a.kind = 1 AND b.kind = 1 AND p.state <> 3"
+        f" AND (a.since > ? OR b.since > ?) AND {condition}",
+        (viewer, after, after, *params),
     )
     return [row[0] for row in rows]
 

@@ -11,7 +11,7 @@ from homeserver.services.login import SignIn
 from homeserver.services.passwords import Passwords
 from homeserver.services.registration import NewUser, Registrar
 from homeserver.services.sessions import Sessions
-from homeserver.services.uia import InteractiveAuth
+from homeserver.services.uia import InteractionRequired, InteractiveAuth
 from storage.validations import REGISTER
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3register"
@@ -47,6 +47,7 @@ class Register:
 
     async def _person(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
         self._registrar.require_open()
+        body = self._registrar.begun.complete(body)
         localpart = _username(body)
         if localpart is not None:
             await self._registrar.check_name(localpart)
@@ -57,7 +58,11 @@ class Register:
             self._passwords.check_strength(password)
         wanted = SignIn.of_body(body)
         flows = self._registrar.flows(self._contacts.can_mail)
-        result = await self._uia.require(None, body.get("auth"), {"endpoint": "register"}, flows, call.client_ip)
+        try:
+            result = await self._uia.require(None, body.get("auth"), {"endpoint": "register"}, flows, call.client_ip)
+        except InteractionRequired as required:
+            self._registrar.begun.keep(required.session, body)
+            raise
         if password is None:
             raise missing_param("password is missing")
         new = NewUser(localpart or await self._registrar.free_name(), password)
@@ -65,7 +70,9 @@ class Register:
         if result.address_proof is not None:
             address = await self._contacts.proven((REGISTER,), result.address_proof)
         sign_in_as = None if body.get("inhibit_login") is True else wanted
-        return await self._registrar.register(new, sign_in_as, result, address)
+        made = await self._registrar.register(new, sign_in_as, result, address)
+        self._registrar.begun.end(result.session)
+        return made
 
     async def _service_user(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
         service = await self._sessions.by_token(token_of(call), ip=call.client_ip)

@@ -21,6 +21,7 @@ from homeserver.services.rooms.send import Sender
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#"
 MEMBER = "m.room.member"
 CANONICAL_ALIAS = "m.room.canonical_alias"
+TOMBSTONE = "m.room.tombstone"
 
 CheckAlias = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Awaitable[None]]
 
@@ -75,6 +76,8 @@ class RoomStatePage:
         if event_type == CANONICAL_ALIAS and state_key == "":
             before = await self._sender.current_content(room_id, (CANONICAL_ALIAS, ""))
             await self._aliases.check_canonical(room_id, body, before)
+        if event_type == TOMBSTONE and state_key == "" and body.get("replacement_room") == room_id:
+            raise invalid_param("A room cannot be replaced by itself")
         draft = Draft(event_type, body, caller.user_id, state_key, None, time_of(caller, call))
         return {"event_id": await self._sender.send(caller, room_id, draft)}
 

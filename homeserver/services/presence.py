@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is online, who is idle: told by their clients' syncs and deeds, and shown to those who share a room with them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -134,14 +134,21 @@ class Presence:
         known = (await self._known([usr])).get(usr)
         return {"presence": "offline"} if known is None else self._content(known)
 
-    async def since(self, user: User, after: int, upto: int) -> list[dict[str, Any]]:
+    async def since(
+        self, user: User, after: int, upto: int, moved: Collection[int] | None = ()
+    ) -> list[dict[str, Any]]:
         """The `m.presence` events for a sync: of those who share a room with the user, and of the user.
 
-        `after` 0: of everybody who is not offline; else of those whose presence changed in (after, upto].
+        `after` 0: of everybody who is not offline; else of those whose presence changed in (after, upto], and of those
+        met since then in the rooms `moved` (None: in any).
         """
         if not self.enabled:
             return []
-        known = await self._known(await self._database.read(presence.visible, user.usr, after, upto))
+        shown = await self._database.read(presence.visible, user.usr, after, upto)
+        if after and (moved is None or moved):
+            met = await self._database.read(presence.met, user.usr, after, moved)
+            shown = list(dict.fromkeys([*shown, *met]))
+        known = await self._known(shown)
         ids = await self._database.read(names.user_ids, list(known))
         return [
             {"type": "m.presence", "sender": ids[usr], "content": self._content(one)}

@@ -60,6 +60,10 @@ class Attempt:
     completed: dict[str, object]
 
 
+class SomebodyElse(MatrixError):
+    """The credentials are right, but not those of the caller: trying again is no use."""
+
+
 class InteractiveAuth:
     """User-interactive authentication. Sessions are stored, and bound to one operation and one account."""
 
@@ -144,6 +148,8 @@ class InteractiveAuth:
             return MatrixError(401, "M_UNRECOGNIZED", f"{stage[:100]!r} is not a stage of this request")
         try:
             attempt.completed[stage] = await self._stages[stage](usr, auth)
+        except SomebodyElse:
+            raise
         except MatrixError as error:
             if error.status == 429:
                 raise
@@ -181,7 +187,7 @@ class InteractiveAuth:
     async def _password(self, usr: int, auth: Mapping[str, object]) -> object:
         account = await self._credentials.check(auth)
         if usr and account.usr != usr:
-            raise forbidden("Invalid password")
+            raise SomebodyElse(403, "M_FORBIDDEN", "This is the password of another account")
         return account.user_id
 
     async def _email(self, usr: int, auth: Mapping[str, object]) -> object:
@@ -220,6 +226,7 @@ class InteractionRequired(MatrixError):
 
     def __init__(self, body: dict[str, object]) -> None:
         super().__init__(401, "M_FORBIDDEN", "Interactive authentication is required", **body)
+        self.session = str(body["session"])
 
     def body(self) -> dict[str, object]:
         return dict(self.extra)

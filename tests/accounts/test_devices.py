@@ -35,6 +35,12 @@ class DeviceTests(HomeserverCase):
             self.assertEqual((reply.status, reply.json["errcode"]), (404, "M_NOT_FOUND"))
         self.assertEqual((await self.request("GET", DEVICES)).status, 401)
 
+    async def test_the_password_of_somebody_else_deletes_nothing(self) -> None:
+        auth = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "bob"}, "password": PASSWORD}
+        reply = await self.request("DELETE", f"{DEVICES}/TABLET", {"auth": auth}, self.phone)
+        self.assertEqual((reply.status, reply.json["errcode"]), (403, "M_FORBIDDEN"))
+        self.assertEqual(await self.ids(), ["PHONE", "TABLET"])
+
     async def test_a_device_is_renamed(self) -> None:
         await self.request("PUT", f"{DEVICES}/TABLET", {"display_name": "Sofa"}, self.phone, expect=200)
         await self.request("PUT", f"{DEVICES}/TABLET", {}, self.phone, expect=200)

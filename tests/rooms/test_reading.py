@@ -188,7 +188,7 @@ class Visibility(ReadingCase):
     async def test_who_was_never_in_reads_nothing(self) -> None:
         room = await self.room_with("shared")
         event = await self.send(self.alice, room, "x")
-        for what in ("messages?dir=b", "state", "members", "joined_members", f"event/{quote(event)}"):
+        for what in ("messages?dir=b", "state", "members", "joined_members", f"context/{quote(event)}"):
             self.assertEqual((await self.get(self.bob, room, what, 403))["errcode"], "M_FORBIDDEN", what)
         await self.act(self.alice, room, "invite", {"user_id": self.bob.user_id})
         await self.messages(self.bob, room, 403)
@@ -242,6 +242,14 @@ class OneEvent(ReadingCase):
                 self.assertEqual(
                     (await self.get(self.alice, room, f"{what}/{quote(event)}", 404))["errcode"], "M_NOT_FOUND"
                 )
+
+    async def test_whether_an_event_exists_is_not_told_to_outsiders(self) -> None:
+        room = await self.create_room(self.alice)
+        event = await self.send(self.alice, room, "x")
+        for where in (room, "!nowhere:parley.test"):
+            reply = await self.get(self.bob, where, f"event/{quote(event)}", 404)
+            self.assertEqual(reply["errcode"], "M_NOT_FOUND")
+            await self.get(self.bob, where, f"context/{quote(event)}", 403)
 
     async def test_an_event_before_the_join_is_hidden(self) -> None:
         content = {"history_visibility": "joined"}

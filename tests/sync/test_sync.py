@@ -303,6 +303,16 @@ class SyncTest(HomeserverCase):
         self.assertEqual(section["timeline"]["events"], [])
         self.assertIn("m.room.create", {event["type"] for event in section["state"]["events"]})
 
+    async def test_full_state_shows_left_rooms_to_who_wants_them(self) -> None:
+        room = await self.shared_room()
+        await self.act(self.bob, room, "leave")
+        since = (await self.sync(self.bob))["next_batch"]
+        wanted = orjson.dumps({"room": {"include_leave": True}}).decode()
+        answer = await self.sync(self.bob, since, full_state="true", filter=wanted)
+        self.assertIn("timeline", answer["rooms"]["leave"][room])
+        self.assertNotIn("rooms", await self.sync(self.bob, since, full_state="true"))
+        self.assertNotIn("rooms", await self.sync(self.bob, since, filter=wanted))
+
     async def test_a_waiting_client_gets_news_at_once(self) -> None:
         room = await self.shared_room()
         since = (await self.sync(self.bob))["next_batch"]

@@ -77,6 +77,16 @@ class PresenceTests(UserDataCase):
         await self.settle(0.05)
         self.assertEqual((await self.since(self.bob, middle))[0]["content"]["presence"], "offline")
 
+    async def test_those_one_meets_in_a_room_are_shown(self) -> None:
+        await self.call(self.alice, "PUT", self.path(self.alice), {"presence": "unavailable"})
+        await self.call(self.bob, "PUT", self.path(self.bob), {"presence": "unavailable"})
+        before = [(await self.sync(one))["next_batch"] for one in (self.alice, self.bob)]
+        await self.make_room(self.alice, self.bob)
+        for one, other, since in zip((self.alice, self.bob), (self.bob, self.alice), before, strict=True):
+            answer = await self.sync(one, since)
+            self.assertIn(other.user_id, [event["sender"] for event in answer["presence"]["events"]])
+            self.assertNotIn("presence", await self.sync(one, answer["next_batch"]))
+
     async def test_deeds_within_a_minute_tell_nobody(self) -> None:
         await self.call(self.alice, "PUT", self.path(self.alice), {"presence": "online"})
         before = self.app.base.db.published

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import orjson
 
-from homeserver.protocol.errors import forbidden, not_found
+from homeserver.protocol.errors import MatrixError, forbidden, not_found
 from homeserver.protocol.filters import EVERYTHING, EventFilter
 from homeserver.services.callers import User
 from homeserver.services.database import Database
@@ -49,7 +49,11 @@ class Context:
 
     async def event(self, user: User, room_id: str, event_id: str) -> dict[str, Any]:
         """One event; M_NOT_FOUND when there is none that the caller may see."""
-        reader = await self._access.reader(user, room_id)
+        try:
+            reader = await self._access.reader(user, room_id)
+        except MatrixError as error:
+            # "The event was not found or you do not have permission to read this event" is one answer.
+            raise not_found("Event not found") from error
         found = await self._access.event(reader, event_id)
         return (await self._renderer.client_events([found], user, up_to=reader.frozen_at))[0]
 

@@ -228,6 +228,8 @@ class Sender:
     async def _circumstances(self, stage: Stage, snapshot: Snapshot, draft: Draft) -> Circumstances:
         if draft.type == REDACTION and draft.redacts is not None:
             target = await self._db.point(targets.find_target, snapshot.room, draft.redacts)
+            if target is None:
+                await self._db.point(targets.require_here, snapshot.room, draft.redacts)
             levels = stage.levels()
             targets.check_target(target, draft.sender, levels.user(draft.sender), levels.redact)
             return Circumstances(target=target)

@@ -107,6 +107,13 @@ def find_target(txn: Txn, room: int, event_id: str) -> Target | None:
     return Target(stored, event, related)
 
 
+def require_here(txn: Txn, room: int, event_id: str) -> None:
+    """Raises what a local sender is told who redacts an event of another room."""
+    found = events.by_id(txn, event_id)
+    if found is not None and found.room != room:
+        raise MatrixError(400, "M_INVALID_PARAM", "The event to redact is in another room")
+
+
 def check_target(target: Target | None, sender: str, level: float, redact_level: int) -> None:
     """Raises what a local sender is told who may not redact this: 404 or 403."""
     if target is None:

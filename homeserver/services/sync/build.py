@@ -180,10 +180,15 @@ def _ask(txn: Txn, plan: Plan, standing: Membership, is_new: bool) -> RoomAsk | 
 
 
 def _left_asks(txn: Txn, plan: Plan, standings: Mapping[int, Membership]) -> list[RoomAsk]:
-    """Rooms left since the last answer; for a client that starts, all that were left, if it wants them."""
+    """Rooms left since the last answer; all that were left for a client that starts or asks for the full state, if it
+    wants them.
+    """
     if plan.since is None and not plan.request.filter.room.include_leave:
         return []
     left = [one for one in standings.values() if one.kind in (LEAVE, BAN) and not one.forgotten]
+    if plan.since is not None and plan.request.full_state and plan.request.filter.room.include_leave:
+        gone = [one for one in memberships(txn, plan.usr) if one.kind in (LEAVE, BAN) and not one.forgotten]
+        left += [one for one in gone if one.room not in standings]
     leaving = events(txn, [one.event for one in left])
     asks = []
     for standing in left:

@@ -128,19 +128,21 @@ class SyncEngine:
         else:
             built = await self._db.point(build, plan, self._parts)
         if news.presence:
-            await self._presence(request, since, upto, built)
+            await self._presence(request, since, upto, news, built)
         if built.to_device < upto.pos:
             upto = attrs.evolve(upto, to_device=built.to_device)
         if user.device and "to_device" in built.body:
             self._remember(user.device, built.to_device)
         return await self._finish(request, built.body, upto), built
 
-    async def _presence(self, request: Request, since: SyncToken | None, upto: SyncToken, built: Built) -> None:
+    async def _presence(
+        self, request: Request, since: SyncToken | None, upto: SyncToken, news: News, built: Built
+    ) -> None:
         chosen = request.filter.presence
         if chosen.passes_nothing:
             return
         after = 0 if since is None else since.pos
-        events = await self._sources.presence.since(request.user, after, upto.pos)
+        events = await self._sources.presence.since(request.user, after, upto.pos, news.moved)
         events = [event for event in events if is_wanted(chosen, "m.presence", event["sender"])]
         if events:
             built.body["presence"] = {"events": events}

@@ -17,8 +17,8 @@ from homeserver.services.typing import Typing
 class News:
     """What may have changed for one device since a token.
 
-    `rooms` are those with any news, `state_rooms` and `receipt_rooms` those (of all) with such news; None when memory
-    does not reach back.
+    `rooms` are those with any news, `moved` those of them where people came or went, `state_rooms` and `receipt_rooms`
+    those (of all) with such news; None when memory does not reach back.
     """
 
     rooms: frozenset[int] | None
@@ -31,6 +31,7 @@ class News:
     backlog: bool
     state_rooms: frozenset[int] | None = None
     receipt_rooms: frozenset[int] | None = None
+    moved: frozenset[int] | None = frozenset()
 
     def __bool__(self) -> bool:
         return bool(
@@ -58,6 +59,8 @@ class Newsroom:
         changed = streams.rooms_since(since.pos)
         memberships = streams.membership_changed(usr, since.pos)
         moved = streams.movements_since(since.pos)
+        if moved is not None:
+            moved &= rooms
         return News(
             rooms=None if changed is None else changed & rooms,
             memberships=memberships,
@@ -65,13 +68,14 @@ class Newsroom:
             private_reads=streams.unread_changed(usr, since.pos),
             device_lists=memberships
             or moved is None
-            or not moved.isdisjoint(rooms)
+            or bool(moved)
             or self._neighbor_changed("device_list", usr, since.pos, rooms),
-            presence=self._neighbor_changed("presence", usr, since.pos, rooms),
+            presence=moved is None or bool(moved) or self._neighbor_changed("presence", usr, since.pos, rooms),
             typing_changed=self._typing_changed(since, rooms),
             backlog=since.to_device is not None,
             state_rooms=streams.rooms_with("state", since.pos),
             receipt_rooms=streams.rooms_with("receipt", since.pos),
+            moved=moved,
         )
 
     def everything(self, rooms: frozenset[int]) -> News:
