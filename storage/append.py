@@ -99,6 +99,8 @@ class Append:
     members: Sequence[MemberRow] = ()
     advances: bool = True
     """The last item becomes a head."""
+    replaces: Sequence[int] = ()
+    """Events that were noted without their auth events, and are stored anew."""
     stripped: Mapping[str, bytes] = attrs.field(factory=dict)
     """What local users that are invited (or knock) by these events may see of the room."""
 
@@ -117,6 +119,8 @@ class Appended:
 
 def append(txn: Txn, plan: Append) -> Appended:
     """Stores what the plan says. Raises `Duplicate` when a transaction id or an event id is there already."""
+    for nid in plan.replaces:
+        events.remove(txn, nid)
     positions = [txn.position() for _ in plan.items]
     nids = [at if item.existing is None else item.existing for item, at in zip(plan.items, positions, strict=True)]
     for item, nid in zip(plan.items, nids, strict=True):

@@ -169,6 +169,11 @@ def insert(
     )
 
 
+def remove(txn: Txn, nid: int) -> None:
+    """Forgets an outlier that is stored anew, under a number above those of its auth events."""
+    txn.put("DELETE FROM event WHERE nid = ? AND flags & ? <> 0", (nid, OUTLIER))
+
+
 def promote(txn: Txn, nid: int, ord_: int | None, state: int | None, thread: int | None, flags: int) -> None:
     """Gives an outlier its place in the room; it keeps its number."""
     txn.put(
@@ -325,6 +330,11 @@ class Place:
     skey: int | None
     depth: int
     auth: tuple[int, ...]
+
+
+def is_noted(place: Place, event: Event) -> bool:
+    """Whether an event came by itself (an invite to a room of elsewhere) and is stored without its auth events."""
+    return place.flags & OUTLIER != 0 and not place.auth and bool(event.auth_event_ids)
 
 
 def places(txn: Txn, nids: Iterable[int]) -> dict[int, Place]:

@@ -7,6 +7,7 @@ https://spec.matrix.org/v1.19/server-server-api/#resolving-server-names
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -29,6 +30,7 @@ REMEMBERED = 10_000
 LARGEST_WELL_KNOWN = 51_200
 REDIRECTS = 5
 DNS_TIMEOUTS = (1, 3)
+RESOLV_CONF = Path("/etc/resolv.conf")
 SERVICES = ("_matrix-fed._tcp.", "_matrix._tcp.")
 
 
@@ -203,11 +205,19 @@ def service_finder(runtime: Runtime, servers: Sequence[str]) -> LookUpService:
 
 
 def _dns(runtime: Runtime, servers: Sequence[str]) -> Any:
-    if servers:
-        return cast(Any, names_client.Resolver)(
-            servers=[dns_address(server) for server in servers], reactor=runtime.reactor
-        )
-    return cast(Any, names_client.createResolver)(reactor=runtime.reactor)
+    """A client of these DNS servers, or of those that the system names."""
+    asked = [dns_address(server) for server in servers or system_servers(RESOLV_CONF)]
+    return cast(Any, names_client.Resolver)(servers=asked, reactor=runtime.reactor)
+
+
+def system_servers(file: Path) -> list[str]:
+    """The DNS servers that the system's configuration names."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    words = [line.split() for line in lines]
+    return [one[1] for one in words if len(one) > 1 and one[0] == "nameserver"] or ["127.0.0.1"]
 
 
 def in_order(records: Sequence[Any], chance: random.Random) -> list[tuple[str, int]]:

@@ -5,18 +5,36 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from federation.inbound.acl import ServerAcls
+from federation.inbound.admission import Admission
 from federation.inbound.authentication import RequestAuth
+from federation.inbound.invites import InvitePages, Invites
 from federation.inbound.keys import KeyPages, VersionPage
+from federation.inbound.membership import HandshakePages, Handshakes, RoomDoors
 from federation.inbound.queries import AliasQueries
+from federation.inbound.templates import Templates
 from federation.outbound.client import Client
 from federation.outbound.destination import Destinations
 from federation.outbound.keyring import Keyring
+from federation.outbound.remote_queries import (
+    Outbox,
+    RemoteAliases,
+    RemoteDirectory,
+    RemoteHierarchy,
+    RemoteKeys,
+    RemoteProfiles,
+)
+from federation.outbound.remote_rooms import Parts, RemoteRooms
 from federation.outbound.resolver import Resolver, service_finder
 from federation.outbound.transport import Response, Target, Transport
-from homeserver.compose.alone import Elsewhere
+from homeserver.compose.alone import Elsewhere, RoomParts
 from homeserver.compose.base import Base
 from homeserver.compose.rooms import Rooms
+from homeserver.compose.spine import Spine
+from homeserver.compose.userdata import UserData
 from homeserver.http.auth import Authenticate
+from homeserver.services.rooms.join_rules import JoinRules
+from storage import federation_rooms
 
 WELL_KNOWN_SECONDS = 10.0
 LARGEST_WELL_KNOWN = 51_200
@@ -31,6 +49,7 @@ class Outbound:
     destinations: Destinations
     client: Client
     keyring: Keyring
+    admission: Admission
 
 
 @attrs.frozen
@@ -46,7 +65,7 @@ def reach_out(base: Base) -> tuple[Base, Outbound | None]:
     if not base.config.federation.enabled:
         return base, None
     outbound = outbound_of(base)
-    return attrs.evolve(base, elsewhere=elsewhere_of(outbound)), outbound
+    return attrs.evolve(base, elsewhere=elsewhere_of(base, outbound)), outbound
 
 
 def outbound_of(base: Base) -> Outbound:
@@ -62,15 +81,29 @@ def outbound_of(base: Base) -> Outbound:
     keyring = Keyring(base.signer, runtime, base.db, client, config.federation.key_servers)
     base.lifecycle.on_stop(transport.stop)
     base.lifecycle.on_reload(lambda changed: destinations.change(changed.federation))
-    return Outbound(transport, resolver, destinations, client, keyring)
+    return Outbound(transport, resolver, destinations, client, keyring, Admission(keyring))
 
 
-def elsewhere_of(outbound: Outbound) -> Elsewhere:
+def elsewhere_of(base: Base, outbound: Outbound) -> Elsewhere:
     """The ports of services, filled."""
-    return Elsewhere()
+
+    def rooms(parts: RoomParts) -> RemoteRooms:
+        whole = Parts(base.runtime, base.db, parts.locks, parts.snapshots, parts.author, parts.receiver)
+        return RemoteRooms(outbound.client, outbound.admission, whole)
+
+    client = outbound.client
+    return Elsewhere(
+        keys=RemoteKeys(client),
+        outbox=Outbox(),
+        profiles=RemoteProfiles(client, base.runtime),
+        rooms=rooms,
+        aliases=RemoteAliases(client),
+        directory=RemoteDirectory(client),
+        hierarchy=RemoteHierarchy(client),
+    )
 
 
-def build(base: Base, outbound: Outbound | None, rooms: Rooms) -> Federation:
+def build(base: Base, outbound: Outbound | None, userdata: UserData, spine: Spine, rooms: Rooms) -> Federation:
     """The pages for other servers."""
     if outbound is None:
         return Federation()
@@ -80,5 +113,20 @@ def build(base: Base, outbound: Outbound | None, rooms: Rooms) -> Federation:
         KeyPages(base.signer, {}, outbound.keyring, base.runtime),
         VersionPage("0.1.0"),
         AliasQueries(rooms.aliases, config.server_name),
+        *membership_pages(base, outbound, userdata, spine),
     )
     return Federation(pages, auth.kinds)
+
+
+def membership_pages(base: Base, outbound: Outbound, userdata: UserData, spine: Spine) -> Sequence[object]:
+    """Joins, leaves, knocks and invites."""
+    acls = ServerAcls(spine.state)
+    doors = RoomDoors(base.db, spine.locks, spine.state, spine.receiver)
+    templates = Templates(base.runtime, base.db, spine.locks, spine.snapshots, JoinRules(base.db))
+
+    async def relay(event_id: str) -> None:
+        await base.db.write(federation_rooms.relay, event_id)
+
+    shakes = Handshakes(base.signer, doors, templates, outbound.admission, acls, relay)
+    invites = Invites(base.config.server_name, doors, outbound.admission, acls, shakes, userdata.data)
+    return (HandshakePages(shakes), InvitePages(invites))

@@ -9,11 +9,13 @@ import attrs
 
 from homeserver.client_api.room_create import RoomCreatePage
 from homeserver.compose.accounts import Accounts
+from homeserver.compose.alone import RoomParts
 from homeserver.compose.base import Base
 from homeserver.compose.userdata import UserData
 from homeserver.services.rooms.create import People, RoomCreation
 from homeserver.services.rooms.create_body import RoomRequests
 from homeserver.services.rooms.locks import RoomLocks
+from homeserver.services.rooms.membership import RemoteMembership
 from homeserver.services.rooms.merge import HeadMerger
 from homeserver.services.rooms.receive import Receiver
 from homeserver.services.rooms.render import Renderer
@@ -38,6 +40,7 @@ class Spine:
     author: Author
     sender: Sender
     receiver: Receiver
+    remote: RemoteMembership | None
     state: RoomState
     renderer: Renderer
     creation: RoomCreation
@@ -55,7 +58,9 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
     receiver = Receiver(runtime, db, snapshots, author)
     merger = HeadMerger(runtime, db, receiver, author)
     sender = Sender(runtime, db, locks, snapshots, transactions, author, merger)
-    people = People(config.server_name, accounts.profiles, userdata.data)
+    reach = base.elsewhere.rooms
+    remote = None if reach is None else reach(RoomParts(locks, snapshots, author, receiver))
+    people = People(config.server_name, accounts.profiles, userdata.data, remote)
     creation = RoomCreation(runtime, db, locks, snapshots, author, people, config.rooms.default_version)
     requests = RoomRequests(creation, config.server_name)
     _forget_old_transactions(base)
@@ -66,6 +71,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
         author=author,
         sender=sender,
         receiver=receiver,
+        remote=remote,
         state=RoomState(db),
         renderer=Renderer(db, transactions, runtime.now_ms),
         creation=creation,

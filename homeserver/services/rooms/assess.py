@@ -54,6 +54,8 @@ class Assessment:
     reason: str = ""
     existing: int | None = None
     """The number under which the event is stored already, as an outlier."""
+    replaces: tuple[int, ...] = ()
+    """The number under which it was noted without its auth events, and which goes."""
     auth: tuple[int, ...] = ()
     before: View = View(0)
     becomes_current: bool = False
@@ -67,28 +69,37 @@ class Assessment:
     levels: PowerLevels | None = None
 
 
-def assess(txn: Txn, room_id: str, event: Event, given: Mapping[StateKey, str] | None) -> Assessment:
+def assess(
+    txn: Txn, room_id: str, event: Event, given: Mapping[StateKey, str] | None, fresh: bool = False
+) -> Assessment:
     """Checks 4, 5 and 6. Raises `MissingEvents` for auth events and prevs that are not stored.
 
     `given` is the state before the event as another server tells it, for events whose prevs are not here; all its
-    events must be stored.
+    events must be stored. `fresh`: what is known of the room is from an earlier stay and counts no more.
     """
     nid = names.room_nid(txn, room_id)
     row = None if nid is None else rooms.get(txn, nid)
     if row is None:
         raise LookupError(f"{room_id} is not a room of this server")
+    if fresh:
+        row = attrs.evolve(row, heads=())
     stored = events.load_by_ids(txn, [event.event_id, *event.auth_event_ids])
     known = stored.pop(event.event_id, None)
     existing = None if known is None else known[0]
-    if existing is not None and not events.places(txn, [existing])[existing].flags & events.OUTLIER:
-        return Assessment(Verdict.KNOWN, row, existing=existing)
+    replaces: tuple[int, ...] = ()
+    if existing is not None:
+        place = events.places(txn, [existing])[existing]
+        if not place.flags & events.OUTLIER:
+            return Assessment(Verdict.KNOWN, row, existing=existing)
+        if events.is_noted(place, event):
+            replaces, existing = (existing,), None
     missing = {one for one in event.auth_event_ids if one not in stored}
     if missing:
         raise MissingEvents(frozenset(missing))
     auth = tuple(stored[one][0] for one in event.auth_event_ids)
     states = States(txn, row.nid, event.version, NewState(event, auth))
     before, cited = _before(txn, row, event, states, given)
-    base = Assessment(Verdict.REJECTED, row, existing=existing, auth=auth, before=before)
+    base = Assessment(Verdict.REJECTED, row, existing=existing, replaces=replaces, auth=auth, before=before)
     try:
         _check_against_auth(txn, event, stored, states, before)
         _check_against(event, states, before)

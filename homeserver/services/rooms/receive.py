@@ -48,11 +48,13 @@ class Receiver:
         self._snapshots = snapshots
         self._author = author
 
-    async def receive(self, held: Held, event: Event, *, state: Mapping[StateKey, str] | None = None) -> Received:
+    async def receive(
+        self, held: Held, event: Event, *, state: Mapping[StateKey, str] | None = None, fresh: bool = False
+    ) -> Received:
         """Assesses and stores an event. Raises `MissingEvents` when auth events, prevs or events of `state` are not
-        stored.
+        stored. `fresh`: the room begins anew for this server, with this event.
         """
-        found = await self._db.read(assess, held.require(), event, state)
+        found = await self._db.read(assess, held.require(), event, state, fresh)
         if found.verdict is Verdict.KNOWN:
             return Received(Verdict.KNOWN)
         item = await self._item(event, found)
@@ -67,6 +69,7 @@ class Receiver:
             server_name=self._author.signer.server_name,
             kinds=found.kinds,
             advances=accepted,
+            replaces=found.replaces,
         )
         await self._write(event.room_id, found.room.nid, plan)
         return Received(found.verdict, found.reason)
@@ -145,13 +148,14 @@ class Receiver:
         In any order; raises `MissingEvents` when an auth event is neither stored nor among them.
         """
         room_id = held.require()
-        row, known = await self._db.read(_known, room_id, [event.event_id for event in found], found)
+        row, known, stale = await self._db.read(_known, room_id, [event.event_id for event in found], found)
         if row is None:
             raise LookupError(f"{room_id} is not a room of this server")
         new = [event for event in found if event.event_id not in known]
         items = self._outliers(ordered(new, known.keys()), known)
         if items:
-            await self._write(room_id, row.nid, self._outlier_plan(row.nid, row, items))
+            plan = self._outlier_plan(row.nid, row, items)
+            await self._write(room_id, row.nid, attrs.evolve(plan, replaces=stale))
 
     def _outliers(self, found: Sequence[Event], known: Mapping[str, tuple[int, Event, bool]]) -> list[Item]:
         """`known` is id -> (nid, event, whether rejected) of what is stored."""
@@ -192,14 +196,16 @@ class Receiver:
         """Takes part in a room by `event` (a local user's join), with the state before it and all events of its auth
         chain.
 
-        A room seen before (an invite, an earlier stay) continues; what it held before stays as it is.
+        A room seen before (an invite, an earlier stay) keeps its history; its state is what is given now.
         """
         room_id = held.require()
         row = await self._db.point(_row, room_id)
         if row is None:
             await self._db.write(rooms.create, room_id, version.id)
         await self.store_outliers(held, found)
-        return await self.receive(held, event, state=state)
+        good = await self._db.read(_not_rejected, list(state.values()))
+        before = {key: event_id for key, event_id in state.items() if event_id in good}
+        return await self.receive(held, event, state=before, fresh=True)
 
     async def note_membership(
         self, held: Held, version: RoomVersion, event: Event, user_id: str, kind: str, stripped: bytes | None
@@ -274,15 +280,26 @@ def ordered(found: Sequence[Event], known: Container[str]) -> list[Event]:
 
 def _known(
     txn: Txn, room_id: str, event_ids: Sequence[str], found: Sequence[Event]
-) -> tuple[RoomRow | None, dict[str, tuple[int, Event, bool]]]:
+) -> tuple[RoomRow | None, dict[str, tuple[int, Event, bool]], tuple[int, ...]]:
+    """The room, what is stored of the events and of those they cite, and what of it is to be stored anew."""
     cited = {one for event in found for one in event.auth_event_ids}
     creates = {"$" + event.room_id[1:] for event in found if event.version.room_id_is_create_hash}
     loaded = events.load_by_ids(txn, {*event_ids, *cited, *creates})
     places = events.places(txn, [nid for nid, _ in loaded.values()])
+    given = set(event_ids)
+    stale = {one: nid for one, (nid, event) in loaded.items() if one in given and events.is_noted(places[nid], event)}
     known = {
-        event_id: (nid, event, bool(places[nid].flags & events.REJECTED)) for event_id, (nid, event) in loaded.items()
+        event_id: (nid, event, bool(places[nid].flags & events.REJECTED))
+        for event_id, (nid, event) in loaded.items()
+        if event_id not in stale
     }
-    return _row(txn, room_id), known
+    return _row(txn, room_id), known, tuple(stale.values())
+
+
+def _not_rejected(txn: Txn, event_ids: Sequence[str]) -> set[str]:
+    loaded = events.load_by_ids(txn, event_ids)
+    places = events.places(txn, [nid for nid, _ in loaded.values()])
+    return {one for one, (nid, _) in loaded.items() if not places[nid].flags & events.REJECTED}
 
 
 def _row(txn: Txn, room_id: str) -> RoomRow | None:
