@@ -65,7 +65,7 @@ class PasswordTests(AccountCase):
     async def test_somebody_elses_password_proves_nothing(self) -> None:
         await self.register("bob")
         reply = await self.change(self.alice, auth=self.proof(user="bob"))
-        self.assertEqual((reply.status, reply.json["errcode"]), (401, "M_FORBIDDEN"))
+        self.assertEqual((reply.status, reply.json["errcode"]), (403, "M_FORBIDDEN"))
 
     async def test_wrong_bodies(self) -> None:
         for body in ({}, {"new_password": 5}, {"new_password": "a", "logout_devices": "no"}, {"new_password": None}):
