@@ -38,7 +38,7 @@ bench: $(VENV)/.dev ## Measure Parley beside Synapse, small (under 15 minutes)
 	$(BIN)/python -m benchmarks
 
 bench-full: $(VENV)/.dev ## Measure Parley beside Synapse, full size
-	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks --size full --rounds 3
 
 lock: ## Write the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
