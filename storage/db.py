@@ -225,11 +225,10 @@ class Engine:
         try:
             writer.rollback()
         except Exception:
-            self._lose(writer)
-        if not writer.alive():
-            self._lose(writer)
+            pass  # the connection is gone, and the transaction with it
         fault = classify(error)
         if isinstance(fault, (Unavailable, Full)):
+            self._lose(writer)  # whether the commit happened is not known: the next one reads the clock again
             self._fail(batch, fault)
         elif len(batch) == 1:
             self._fail(batch, fault or error)
@@ -251,6 +250,7 @@ class Engine:
             pass
         self._writer = None
         self._reset = True
+        self._checkpointed = 0
 
     def _connected(self) -> _Writer:
         if self._writer is None:
@@ -308,7 +308,7 @@ class Engine:
             return
         if self._log_is_long:
             # The checkpointer moved all but what was committed meanwhile. With that moved too, between two commits, the
-            # next one starts the log over in the space it has: a log that grows costs every flush a change of the inode.
+            # next one starts the log over in the space it has: a growing file costs every flush a change of the inode.
             self._log_is_long = False
             self.database.checkpoint(writer.txn.connection, whole=False)
         changes = writer.mark()
