@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is online, who is idle: told by their clients' syncs and deeds, and shown to those who share a room with them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -154,6 +154,22 @@ class Presence:
             {"type": "m.presence", "sender": ids[usr], "content": self._content(one)}
             for usr, one in known.items()
             if after or one.state != OFFLINE
+        ]
+
+    async def newly_near(self, user: User, usrs: Sequence[int], told: Collection[str]) -> list[dict[str, Any]]:
+        """The `m.presence` events of those among `usrs` who are not offline, for one who may have just met them.
+
+        Those whose ids are in `told` are left out, and the user.
+        """
+        others = [usr for usr in usrs if usr != user.usr]
+        if not self.enabled or not others:
+            return []
+        known = await self._known(others)
+        ids = await self._database.read(names.user_ids, list(known))
+        return [
+            {"type": "m.presence", "sender": ids[usr], "content": self._content(one)}
+            for usr, one in known.items()
+            if one.state != OFFLINE and ids[usr] not in told
         ]
 
     async def of(self, usr: int) -> dict[str, Any] | None:

@@ -474,3 +474,23 @@ class SyncTest(HomeserverCase):
         self.assertEqual(redacted["content"], {})
         self.assertEqual(redacted["unsigned"]["redacted_because"]["event_id"], redaction_id)
         self.assertEqual((redaction["redacts"], redaction["content"]["redacts"]), (event_id, event_id))
+
+
+class PresenceTest(HomeserverCase):
+    async def test_neighbors_presence_is_told_when_it_changes_and_when_they_come_near(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        status = f"/_matrix/client/v3/presence/{quote(bob.user_id)}/status"
+        await self.request("PUT", status, {"presence": "online", "status_msg": "here"}, bob, expect=200)
+        since = (await self.sync(alice, set_presence="offline"))["next_batch"]
+        room = await self.create_room(alice, preset="public_chat")
+        await self.join(bob, room)
+        answer = await self.sync(alice, since, set_presence="offline")
+        (event,) = [one for one in answer["presence"]["events"] if one["sender"] == bob.user_id]
+        self.assertEqual(event["content"]["status_msg"], "here")
+        await self.request("PUT", status, {"presence": "unavailable"}, bob, expect=200)
+        answer = await self.sync(alice, answer["next_batch"], set_presence="offline")
+        (event,) = answer["presence"]["events"]
+        self.assertEqual(event["content"]["presence"], "unavailable")
+        nothing = orjson.dumps({"presence": {"types": []}}).decode()
+        answer = await self.sync(alice, since, set_presence="offline", filter=nothing)
+        self.assertNotIn("presence", answer)

@@ -44,10 +44,14 @@ class Parts:
 
 @attrs.frozen(slots=True)
 class Built:
-    """An answer without token, presence and key counts; `to_device` is the position that acknowledges its messages."""
+    """An answer without token, presence and key counts.
+
+    `to_device` is the position that acknowledges its messages; `neighbors` are users who may be new to the client.
+    """
 
     body: dict[str, Any]
     to_device: int
+    neighbors: tuple[int, ...]
 
     @property
     def is_empty(self) -> bool:
@@ -66,8 +70,7 @@ def build(txn: Txn, plan: Plan, parts: Parts) -> Built:
     if own and not chosen.passes_nothing:
         body["account_data"] = {"events": own}
     acknowledges = _to_device(txn, plan, body)
-    _device_lists(txn, plan, body)
-    return Built(body, acknowledges)
+    return Built(body, acknowledges, _device_lists(txn, plan, body))
 
 
 def _account_data(txn: Txn, plan: Plan) -> dict[int, list[Entry]]:
@@ -90,14 +93,15 @@ def _to_device(txn: Txn, plan: Plan, body: dict[str, Any]) -> int:
     return acknowledges
 
 
-def _device_lists(txn: Txn, plan: Plan, body: dict[str, Any]) -> None:
-    """Nothing for a client that starts: it asks for the keys of whom it talks to."""
+def _device_lists(txn: Txn, plan: Plan, body: dict[str, Any]) -> tuple[int, ...]:
+    """Nothing for a client that starts: it asks for the keys of whom it talks to. Returns who changed or came near."""
     if plan.since is None or not plan.device_lists:
-        return
+        return ()
     changed, left = device_lists.changed(txn, plan.usr, plan.after, plan.upto.pos)
     if changed or left:
         ids = names.user_ids(txn, [*changed, *left])
         body["device_lists"] = {"changed": [ids[usr] for usr in changed], "left": [ids[usr] for usr in left]}
+    return tuple(changed)
 
 
 # Rooms

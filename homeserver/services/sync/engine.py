@@ -25,6 +25,7 @@ from homeserver.services.to_device import ToDevice
 FEW_ROOMS = 20
 LONGEST_WAIT = 600.0
 DEVICES_REMEMBERED = 20_000
+MOST_NEIGHBORS = 200
 
 Answer = dict[str, Any]
 
