@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of delayed events (MSC4140) in its three wire generations: schedule, look up, and manage."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from homeserver.http.endpoint import Anyone, Call, User, endpoint
-from homeserver.protocol.errors import invalid_param
+from homeserver.protocol.errors import invalid_param, missing_param
 from homeserver.services.delayed import ACTIONS, DelayedEvents, Scheduled
 
 SPEC = "https://github.com/matrix-org/matrix-spec-proposals/pull/4140"
@@ -17,10 +17,6 @@ class ScheduleBody(msgspec.Struct):
     delay_ms: int
     content: dict[str, Any]
     state_key: str | None = None
-
-
-class ActionBody(msgspec.Struct):
-    action: Literal["cancel", "restart", "send"]
 
 
 class DelayedEventsPage:
@@ -54,8 +50,11 @@ class DelayedEventsPage:
         return await self._delayed.one_of(caller, call.params["delayId"])
 
     @endpoint("POST", UNSTABLE + "/delayed_events/{delayId}", limit="delayed_events", spec=SPEC)
-    async def manage(self, caller: Anyone, call: Call, body: ActionBody) -> dict[str, object]:
-        await self._delayed.act(call.params["delayId"], body.action)
+    async def manage(self, caller: Anyone, call: Call, body: dict[str, Any]) -> dict[str, object]:
+        action = body.get("action")
+        if action is None:
+            raise missing_param("action is required")
+        await self._delayed.act(call.params["delayId"], _checked(action))
         return {}
 
     @endpoint(
@@ -67,8 +66,11 @@ class DelayedEventsPage:
         spec=SPEC,
     )
     async def manage_by_path(self, caller: Anyone, call: Call) -> dict[str, object]:
-        action = call.params["action"]
-        if action not in ACTIONS:
-            raise invalid_param(f"action must be one of {', '.join(ACTIONS)}")
-        await self._delayed.act(call.params["delayId"], action)
+        await self._delayed.act(call.params["delayId"], _checked(call.params["action"]))
         return {}
+
+
+def _checked(action: object) -> str:
+    if not isinstance(action, str) or action not in ACTIONS:
+        raise invalid_param(f"action must be one of {', '.join(ACTIONS)}")
+    return action

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from homeserver.http.endpoint import Call, User, endpoint
-from homeserver.protocol.errors import missing_param
+from homeserver.protocol.errors import bad_json, missing_param
 from homeserver.services.rooms.knock import Knocking
 from homeserver.services.rooms.membership import Membership
 from homeserver.services.rooms.third_party import ThirdPartyInvites
@@ -16,11 +16,6 @@ SPEC = "https://spec.matrix.org/v1.19/client-server-api/#room-membership"
 
 class ReasonBody(msgspec.Struct):
     reason: str | None = None
-
-
-class JoinBody(msgspec.Struct):
-    reason: str | None = None
-    third_party_signed: dict[str, Any] | None = None
 
 
 class TargetBody(msgspec.Struct):
@@ -58,17 +53,24 @@ class RoomMembership:
         optional_body=True,
         spec=f"{SPEC}#post_matrixclientv3roomsroomidjoin",
     )
-    async def join_by_id(self, caller: User, call: Call, body: JoinBody) -> dict[str, object]:
+    async def join_by_id(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, object]:
         return await self._join(caller, call.params["roomId"], [], body)
 
     @endpoint("POST", "/_matrix/client/v3/join/{roomIdOrAlias}", limit="joins", optional_body=True, spec=SPEC)
-    async def join(self, caller: User, call: Call, body: JoinBody) -> dict[str, object]:
+    async def join(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, object]:
         return await self._join(caller, call.params["roomIdOrAlias"], servers_of(call), body)
 
-    async def _join(self, caller: User, room: str, servers: list[str], body: JoinBody) -> dict[str, object]:
-        if body.third_party_signed is not None:
-            room = await self._third_party.accept(caller, room, servers, body.third_party_signed)
-        joined = await self._membership.join(caller, room, reason=body.reason, servers=servers)
+    async def _join(self, caller: User, room: str, servers: list[str], body: dict[str, Any]) -> dict[str, object]:
+        reason, signed = body.get("reason"), body.get("third_party_signed")
+        if not isinstance(reason, str | None):
+            raise bad_json("reason must be a string")
+        if not isinstance(signed, dict | None):
+            raise bad_json("third_party_signed must be an object")
+        if signed is not None:
+            room = await self._third_party.accept(caller, room, servers, signed)
+        # Clients put keys of their own into their membership this way, and expect to find them there.
+        extra = {key: value for key, value in body.items() if key not in ("reason", "third_party_signed")}
+        joined = await self._membership.join(caller, room, reason=reason, servers=servers, extra=extra)
         return {"room_id": joined}
 
     @endpoint("POST", "/_matrix/client/v3/knock/{roomIdOrAlias}", limit="joins", optional_body=True, spec=SPEC)

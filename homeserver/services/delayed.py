@@ -3,7 +3,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -16,7 +16,10 @@ from homeserver.protocol.ids import parse_room_id
 from homeserver.services.callers import User, require_not_suspended
 from homeserver.services.database import Database
 from storage import delayed as rows
+from storage import names, state
+from storage.db import Change
 from storage.delayed import CANCELLED, FAILED, SCHEDULED, SENT, Delayed
+from storage.txn import Txn
 
 ACTIONS: Final = ("cancel", "restart", "send")
 OUTCOMES: Final = {SENT: "send", CANCELLED: "cancel", FAILED: "error"}
@@ -82,6 +85,9 @@ class DelayedEvents:
         self.max_delay_ms = max_delay_ms
         self.max_scheduled = max_scheduled
         self._timers: dict[str, IDelayedCall] = {}
+        # State events that wait, with the position from which somebody else's state at their key replaces them.
+        self._states: dict[str, tuple[Delayed, int]] = {}
+        db.subscribe(self._published)
         self._sending: set[str] = set()
 
     async def start(self) -> None:
@@ -96,6 +102,7 @@ class DelayedEvents:
             if timer.active():
                 timer.cancel()
         self._timers.clear()
+        self._states.clear()
 
     async def schedule(self, user: User, wanted: Scheduled, scope: tuple[str, str] | None) -> str:
         """Have an event sent later; returns its delay id. The same scope (path, transaction id) gives the same id.
@@ -195,17 +202,38 @@ class DelayedEvents:
     # Timers
 
     def _plan(self, delayed: Delayed) -> None:
+        _, since = self._states.get(delayed.id, (delayed, self._db.published))
         self._forget(delayed.id)
+        if delayed.state_key is not None:
+            self._states[delayed.id] = (delayed, since)
         seconds = max(0.0, (delayed.fires - self._clock.now_ms()) / 1000)
         self._timers[delayed.id] = self._clock.call_later(seconds, self._fire, delayed)
 
     def _forget(self, delay_id: str) -> None:
+        self._states.pop(delay_id, None)
         timer = self._timers.pop(delay_id, None)
         if timer is not None and timer.active():
             timer.cancel()
 
+    def _published(self, position: int, changes: Sequence[Change]) -> None:
+        """What somebody sets at the key of another's waiting state event takes its place; one's own does not."""
+        if not self._states:
+            return
+        rooms = {change.room for change in changes if change.stream == "state"}
+        if rooms:
+            waiting = list(self._states.values())
+            checked = Deferred.fromCoroutine(self._cancel_replaced(waiting, rooms))
+            checked.addErrback(lambda failure: log.error("delayed events: %s", failure.getTraceback()))
+
+    async def _cancel_replaced(self, waiting: list[tuple[Delayed, int]], rooms: set[int | None]) -> None:
+        for delayed, since in waiting:
+            if await self._db.point(_is_replaced, delayed, since, rooms):
+                if await self._db.write(rows.end, delayed.id, CANCELLED, None, self._clock.now_ms()):
+                    self._forget(delayed.id)
+
     def _fire(self, delayed: Delayed) -> None:
         self._timers.pop(delayed.id, None)
+        self._states.pop(delayed.id, None)
         sent = Deferred.fromCoroutine(self._send(delayed))
         sent.addErrback(lambda failure: log.error("delayed event %s: %s", delayed.id, failure.getTraceback()))
 
@@ -227,6 +255,15 @@ class DelayedEvents:
             self._sending.discard(delayed.id)
         await self._db.write(rows.end, delayed.id, SENT, event_id, self._clock.now_ms())
         return None
+
+
+def _is_replaced(txn: Txn, delayed: Delayed, since: int, rooms: set[int | None]) -> bool:
+    """Whether somebody else set the state that a delayed event would set, after a position."""
+    room = names.room_nid(txn, delayed.room_id)
+    if room is None or room not in rooms:
+        return False
+    found = state.current_events(txn, room, [(delayed.type, delayed.state_key or "")])
+    return bool(found) and found[0].nid > since and found[0].sender != names.user_id(txn, delayed.usr)
 
 
 def _shown(delayed: Delayed) -> dict[str, object]:

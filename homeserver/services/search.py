@@ -16,7 +16,7 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.rooms.context import Around, around_of
 from homeserver.services.rooms.pagination import Renderer, members_at, passes
-from homeserver.services.rooms.read import Reader, reader_of, state_of, visible_of
+from homeserver.services.rooms.read import Reader, current_content, reader_of, state_of, visible_of
 from homeserver.services.search_index import SearchIndex
 from homeserver.services.sync.tokens import point_after
 from storage import events, membership, names, search
@@ -29,6 +29,7 @@ KEYS = {"content.body": BODY, "content.name": NAME, "content.topic": TOPIC}
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
 MOST_LOOKED_AT = 2_000
 MOST_COUNTED = 1_000
+MOST_ROOMS = 500
 
 
 class ContextWish(msgspec.Struct):
@@ -229,11 +230,27 @@ def _rooms(txn: Txn, user: User, chosen: EventFilter, place: Place) -> list[int]
     """The rooms that the user is or was in and has not forgotten, as far as the filter and the group want them."""
     rows = membership.of_user(txn, user.usr, (membership.JOIN, membership.LEAVE, membership.BAN))
     wanted = []
+    if chosen.rooms is not None:
+        chosen = attrs.evolve(chosen, rooms=_with_predecessors(txn, chosen.rooms))
     for row in rows:
         room_id = names.room_id(txn, row.room)
         if chosen.allows_room(room_id) and (place.group != "room_id" or place.value == room_id):
             wanted.append(row.room)
     return wanted
+
+
+def _with_predecessors(txn: Txn, room_ids: frozenset[str]) -> frozenset[str]:
+    """The rooms and those that they replaced: people look for what was said, whichever of them it was said in."""
+    found, waiting = set(room_ids), list(room_ids)[:MOST_ROOMS]
+    while waiting and len(found) < 2 * MOST_ROOMS:
+        room = names.room_nid(txn, waiting.pop())
+        create = None if room is None else current_content(txn, room, ("m.room.create", ""))
+        predecessor = None if create is None else create.get("predecessor")
+        old = predecessor.get("room_id") if isinstance(predecessor, dict) else None
+        if isinstance(old, str) and old not in found:
+            found.add(old)
+            waiting.append(old)
+    return frozenset(found)
 
 
 def _around(

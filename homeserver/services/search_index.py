@@ -13,7 +13,7 @@ from homeserver.protocol.relations import REPLACE, relation_of
 from homeserver.services.database import Database
 from homeserver.services.rooms.bundles import bundles_of
 from homeserver.services.rooms.summary import topic_of
-from storage import events, names, search, timeline, user_directory
+from storage import events, names, profiles, search, timeline, user_directory
 from storage.db import Change
 from storage.events import StoredEvent
 from storage.search import BODY, NAME, TOPIC, Doc
@@ -175,7 +175,10 @@ def text_of(event_type: str, content: object) -> str | None:
 
 
 def _people(txn: Txn, found: Sequence[StoredEvent]) -> list[tuple[Person, str]]:
-    """The newest name and avatar of everybody who joined or changed them."""
+    """The newest name and avatar of everybody who joined or changed them.
+
+    Those of local people come from their profile: a name for one room is nobody else's business.
+    """
     people: dict[int, tuple[Person, str]] = {}
     for event in found:
         if event.type != MEMBER or event.state_key is None or event.is_redacted:
@@ -185,6 +188,12 @@ def _people(txn: Txn, found: Sequence[StoredEvent]) -> list[tuple[Person, str]]:
             name, avatar = content.get("displayname"), content.get("avatar_url")
             shown = Person(usr, name if isinstance(name, str) else None, avatar if isinstance(avatar, str) else None)
             people[usr] = (shown, event.state_key)
+    local = [usr for usr in people if names.is_local(txn, usr)]
+    own = profiles.fields_of(txn, local, ("displayname", "avatar_url"))
+    for usr in local:
+        fields = own.get(usr, {})
+        name, avatar = (orjson.loads(fields[key]) if key in fields else None for key in ("displayname", "avatar_url"))
+        people[usr] = (Person(usr, name, avatar), people[usr][1])
     return list(people.values())
 
 

@@ -79,6 +79,8 @@ class Delays(DelayCase):
         path = f"{UNSTABLE}/delayed_events/{two}"
         await self.request("POST", path, {"action": "send"}, self.alice, expect=200)
         await self.request("POST", path, {"action": "dance"}, self.alice, expect=400)
+        missing = await self.request("POST", path, {}, self.alice, expect=400)
+        self.assertEqual(missing.json["errcode"], "M_MISSING_PARAM")
         await self.wait(10)
         self.assertEqual(await self.bodies(), ["2"])
 
@@ -95,6 +97,29 @@ class Delays(DelayCase):
         self.assertEqual((await self.request("GET", path, None, self.alice)).json, {"on": True})
         await self.wait(1.1)
         self.assertEqual((await self.request("GET", path, None, self.alice)).json, {})
+
+    async def test_somebody_elses_state_takes_the_place_of_what_waits(self) -> None:
+        levels = {"users": {self.bob.user_id: 100}}
+        self.room = await self.create_room(
+            self.alice,
+            room_version="11",
+            preset="public_chat",
+            power_level_content_override={"users": {self.alice.user_id: 100, **levels["users"]}},
+        )
+        await self.join(self.bob, self.room)
+        path = f"{V3}/rooms/{quote(self.room)}/state/org.thing/key"
+        query = {"org.matrix.msc4140.delay": 2000}
+        made = await self.request(
+            "PUT", path, {"by": "alice, late"}, self.alice, query=query, expect=200, validate=False
+        )
+        await self.put_state(self.alice, self.room, "org.thing", {"by": "alice"}, "key")
+        await self.settle(0.05)
+        self.assertNotIn("finalised", await self.one(made.json["delay_id"]))
+        await self.put_state(self.bob, self.room, "org.thing", {"by": "bob"}, "key")
+        await self.settle(0.05)
+        self.assertEqual((await self.one(made.json["delay_id"]))["finalised"]["outcome"], "cancel")
+        await self.wait(3)
+        self.assertEqual((await self.request("GET", path, None, self.alice)).json, {"by": "bob"})
 
     async def test_they_survive_a_restart(self) -> None:
         soon, late = await self.later(5000, "1", body="soon"), await self.later(60_000, "2", body="late")

@@ -84,6 +84,14 @@ class Joining(RoomCase):
         reply = await self.request("GET", f"{V3}/joined_rooms", None, self.alice, expect=200)
         self.assertEqual(reply.json, {"joined_rooms": [first]})
 
+    async def test_keys_of_the_clients_own_go_into_the_membership(self) -> None:
+        room = await self.create_room(self.alice, preset="public_chat")
+        body = {"org.x": 1, "membership": "ban", "join_authorised_via_users_server": "@x:y", "reason": "r"}
+        await self.act(self.bob, room, "join", body)
+        member = await self.member(self.alice, room, self.bob)
+        self.assertEqual((member["membership"], member["org.x"], member["reason"]), ("join", 1, "r"))
+        self.assertNotIn("join_authorised_via_users_server", member)
+
     async def test_a_body_of_the_wrong_form_is_refused(self) -> None:
         room = await self.create_room(self.alice, preset="public_chat")
         reply = await self.act(self.bob, room, "join", {"reason": 7}, expect=400)

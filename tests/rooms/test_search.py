@@ -104,6 +104,16 @@ class Messages(SearchCase):
         self.assertEqual(await self.found(self.alice, "cake", filter={"senders": [self.bob.user_id]}), [])
         self.assertEqual(len(await self.found(self.alice, "cake", filter={"not_rooms": [room]})), 1)
 
+    async def test_a_replaced_room_is_searched_with_its_successor(self) -> None:
+        old = await self.create_room(self.alice)
+        early = await self.send(self.alice, old, "fig early")
+        path = f"{V3}/rooms/{quote(old)}/upgrade"
+        new = (await self.request("POST", path, {"new_version": "11"}, self.alice, expect=200)).json["replacement_room"]
+        late = await self.send(self.alice, new, "fig late")
+        found = await self.found(self.alice, "fig", filter={"rooms": [new]}, order_by="recent")
+        self.assertEqual(found, [late, early])
+        self.assertEqual(await self.found(self.alice, "fig", filter={"rooms": [old]}), [early])
+
     async def test_groups(self) -> None:
         one, two = await self.create_room(self.alice), await self.create_room(self.alice)
         first, second = await self.send(self.alice, one, "cat"), await self.send(self.alice, two, "cat")
@@ -186,6 +196,14 @@ class People(SearchCase):
         self.assertEqual(await self.ids(self.bob, "alice"), [self.alice.user_id])
         await self.put_state(self.alice, room, "m.room.join_rules", {"join_rule": "invite"})
         self.assertEqual(await self.ids(self.bob, "alice"), [])
+
+    async def test_a_name_for_one_room_is_found_by_nobody(self) -> None:
+        await self.create_room(self.alice, preset="public_chat")
+        private = await self.create_room(self.alice)
+        content = {"membership": "join", "displayname": "Freddie"}
+        await self.put_state(self.alice, private, "m.room.member", content, self.alice.user_id)
+        self.assertEqual(await self.ids(self.bob, "freddie"), [])
+        self.assertEqual(await self.ids(self.bob, "alice"), [self.alice.user_id])
 
     async def test_no_more_than_asked_for(self) -> None:
         room = await self.create_room(self.alice, preset="public_chat")

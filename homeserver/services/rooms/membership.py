@@ -156,12 +156,22 @@ class Membership:
     # Coming in
 
     async def join(
-        self, user: User, room_or_alias: str, *, reason: str | None = None, servers: Sequence[str] = ()
+        self,
+        user: User,
+        room_or_alias: str,
+        *,
+        reason: str | None = None,
+        servers: Sequence[str] = (),
+        extra: Content | None = None,
     ) -> str:
-        """Join a room by its id or an alias; returns its id. Joining again changes nothing."""
+        """Join a room by its id or an alias; returns its id. Joining again changes nothing.
+
+        `extra` are further keys of the membership; what the server itself writes goes before.
+        """
         require_not_suspended(user)
         room_id, servers = await self.locate(room_or_alias, servers)
-        wanted = {"membership": "join", **await self._profiles.for_member(user.user_id), **_reason(reason)}
+        own = {key: value for key, value in (extra or {}).items() if key not in RESERVED}
+        wanted = {**await self._profiles.for_member(user.user_id), **own, **_reason(reason), "membership": "join"}
         if not await self._writer.hosted(room_id):
             if self._remote is None:
                 raise not_found("This server is not in the room, and no other can be asked")
