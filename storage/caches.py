@@ -113,6 +113,8 @@ class Names:
         self._bound = bound
         self.node_cache = node_cache
         self.nodes: dict[TreeRow, TreeNodes] = {}
+        self.counters: dict[str, int] = {}
+        """Table -> the last number given in it."""
         self.users: dict[str, int] = {}
         self.user_ids: dict[int, str] = {}
         self.rooms: dict[str, int] = {}
@@ -148,6 +150,7 @@ class Names:
             self.clear()
         for mine, theirs in zip(self._tables(), fresh._tables(), strict=True):
             mine.update(theirs)
+        self.counters.update(fresh.counters)
         if self.node_cache is not None:
             for key, nodes in fresh.nodes.items():
                 self.node_cache.put(key, nodes)

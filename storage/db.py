@@ -251,6 +251,7 @@ class Engine:
         self._writer = None
         self._reset = True
         self._checkpointed = 0
+        self.names.counters.clear()
 
     def _connected(self) -> _Writer:
         if self._writer is None:

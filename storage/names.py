@@ -246,10 +246,16 @@ def _learn_key(txn: Txn, pair: tuple[str, str], nid: int) -> int:
     return nid
 
 
-_NEXT = {table: f"SELECT coalesce(max(nid), 0) + 1 FROM {table}" for table in ("usr", "room", "etype", "skey")}  # noqa: S608
+_LAST = {table: f"SELECT coalesce(max(nid), 0) FROM {table}" for table in ("usr", "room", "etype", "skey")}  # noqa: S608
 
 
 def _next(txn: Txn, table: str) -> int:
-    row = txn.one(_NEXT[table])
-    assert row is not None
-    return int(row[0])
+    last = txn.fresh.counters.get(table)
+    if last is None:
+        last = txn.names.counters.get(table)
+    if last is None:
+        row = txn.one(_LAST[table])
+        assert row is not None
+        last = int(row[0])
+    txn.fresh.counters[table] = last + 1
+    return last + 1

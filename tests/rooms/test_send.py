@@ -76,6 +76,32 @@ class Sending(HomeserverCase):
         self.assertEqual((await self.send(self.alice, room, "meanwhile", "2")).json, again.json)
         self.assertEqual((await self.send(self.alice, room, "after", "3")).status, 200)
 
+    async def test_a_commit_whose_fate_is_unknown_is_one_event_when_asked_again(self) -> None:
+        room = await self.room()
+        self.assertEqual((await self.send(self.alice, room, "before", "1")).status, 200)
+        writer: Any = self.app.base.db._engine._writer
+        commit = writer.commit
+
+        def commit_and_lose() -> None:
+            commit()
+            writer.commit = commit
+            if ON_POSTGRESQL:
+                writer.txn.connection.close()
+                raise psycopg2.OperationalError("connection lost")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR"
+            raise error
+
+        writer.commit = commit_and_lose
+        first = await self.send(self.alice, room, "which?", "2")
+        self.assertIn(first.status, (200, 503))
+        event_id = (await self.send(self.alice, room, "which?", "2")).json["event_id"]
+        self.assertEqual((await self.send(self.alice, room, "after", "3")).status, 200)
+        messages = f"/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=10"
+        reply = await self.request("GET", messages, token=self.alice.token)
+        said = [one["event_id"] for one in reply.json["chunk"] if one["content"].get("body") == "which?"]
+        self.assertEqual(said, [event_id])
+
     def break_database(self) -> None:
         if ON_POSTGRESQL:
             admin = psycopg2.connect(self.database_url)
