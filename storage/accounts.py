@@ -100,6 +100,15 @@ def set_password(txn: Txn, usr: int, password: str | None) -> None:
     txn.run("UPDATE account SET password = ? WHERE usr = ?", (None if password is None else password.encode(), usr))
 
 
+def make_person(txn: Txn, usr: int, password: str) -> bool:
+    """Make a guest a person with a password; False when there is no such guest."""
+    made = txn.run(
+        "UPDATE account SET kind = ?, password = ? WHERE usr = ? AND kind = ? AND deactivated = 0",
+        (PERSON, password.encode(), usr, GUEST),
+    )
+    return made > 0
+
+
 def replace_password(txn: Txn, usr: int, old: str, new: str) -> None:
     """Store the same password hashed anew, unless it was changed meanwhile."""
     txn.run("UPDATE account SET password = ? WHERE usr = ? AND password = ?", (new.encode(), usr, old.encode()))

@@ -108,6 +108,17 @@ def register(txn: Txn, registration: Registration) -> int | None:
     return usr
 
 
+def upgrade(txn: Txn, usr: int, password: str, session: NewSession | None, uia_session: str | None) -> bool:
+    """Make a guest's account a person's, and sign a device in; False when it is no guest's any more."""
+    if not accounts.make_person(txn, usr, password):
+        return False
+    if uia_session is not None:
+        uia_sessions.delete(txn, uia_session)
+    if session is not None:
+        start(txn, usr, session)
+    return True
+
+
 def refresh(txn: Txn, old: bytes, new: NewTokens) -> tokens.RefreshToken | None:
     """Exchange a refresh token; the old one and its access token stay valid until a new one is used.
 

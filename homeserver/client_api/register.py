@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 
 from homeserver.http.auth import token_of
-from homeserver.http.endpoint import Anyone, Call, endpoint
-from homeserver.protocol.errors import MatrixError, bad_json, invalid_param, missing_param
+from homeserver.http.endpoint import Anyone, Call, User, endpoint
+from homeserver.protocol.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param
 from homeserver.services.contacts import Contacts
 from homeserver.services.login import SignIn
 from homeserver.services.passwords import Passwords
@@ -49,7 +49,8 @@ class Register:
         self._registrar.require_open()
         body = self._registrar.begun.complete(body)
         localpart = _username(body)
-        if localpart is not None:
+        guest = await self._upgrading(call, body, localpart)
+        if localpart is not None and guest is None:
             await self._registrar.check_name(localpart)
         password = body.get("password")
         if password is not None:
@@ -65,14 +66,31 @@ class Register:
             raise
         if password is None:
             raise missing_param("password is missing")
+        sign_in_as = None if body.get("inhibit_login") is True else wanted
+        if guest is not None:
+            return await self._registrar.upgrade_guest(guest, password, sign_in_as, result)
         new = NewUser(localpart or await self._registrar.free_name(), password)
         address = None
         if result.address_proof is not None:
             address = await self._contacts.proven((REGISTER,), result.address_proof)
-        sign_in_as = None if body.get("inhibit_login") is True else wanted
         made = await self._registrar.register(new, sign_in_as, result, address)
         self._registrar.begun.end(result.session)
         return made
+
+    async def _upgrading(self, call: Call, body: Mapping[str, object], localpart: str | None) -> User | None:
+        """The guest whose account is to become a person's: the one whose token is given, under the same name."""
+        token = body.get("guest_access_token")
+        if token is None:
+            return None
+        if not isinstance(token, str):
+            raise bad_json("guest_access_token must be a string")
+        try:
+            guest = await self._sessions.by_token(token, ip=call.client_ip)
+        except MatrixError:
+            raise forbidden("The guest access token is not valid") from None
+        if not guest.is_guest or guest.user_id[1:].partition(":")[0] != localpart:
+            raise forbidden("The guest access token is not that of this guest")
+        return guest
 
     async def _service_user(self, call: Call, body: Mapping[str, object]) -> dict[str, object]:
         service = await self._sessions.by_token(token_of(call), ip=call.client_ip)

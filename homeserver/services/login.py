@@ -125,6 +125,10 @@ class Login:
         self._sessions.forget_user(account.usr)
         return prepared.answer
 
+    def forget(self, usr: int) -> None:
+        """What is remembered of an account's tokens is wrong: it has become another kind of account."""
+        self._sessions.forget_user(usr)
+
     def prepare(self, user_id: str, wanted: SignIn) -> Prepared:
         """Choose a device id and tokens for a device that `storage.sign_in` will store."""
         device_id = wanted.device_id or "".join(self._runtime.random.choices(_LETTERS, k=DEVICE_ID_LENGTH))

@@ -119,6 +119,18 @@ class Registrar:
         account = await self._account(NewUser(await self.free_name(), None), GUEST)
         return await self._make(account, SignIn(None, device_name, False), UiaResult(None, {}))
 
+    async def upgrade_guest(
+        self, guest: User, password: str, sign_in_as: SignIn | None, result: UiaResult
+    ) -> dict[str, object]:
+        """Make a guest's account a person's, after a completed flow; the answer of /register."""
+        hashed = await self._passwords.hash(password)
+        prepared = None if sign_in_as is None else self._login.prepare(guest.user_id, sign_in_as)
+        session = None if prepared is None else prepared.session
+        if not await self._database.write(sign_in.upgrade, guest.usr, hashed, session, result.session):
+            raise user_in_use()
+        self._login.forget(guest.usr)
+        return {"user_id": guest.user_id} if prepared is None else prepared.answer
+
     async def register_service_user(self, caller: User, localpart: str, sign_in_as: SignIn | None) -> dict[str, object]:
         """Make a user of the application service `caller`, which has no password."""
         await self.check_name(localpart, caller.appservice_id)

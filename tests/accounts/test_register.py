@@ -249,6 +249,40 @@ class GuestTests(HomeserverCase):
             self.assertEqual((refused.status, refused.json["errcode"]), (403, "M_GUEST_ACCESS_FORBIDDEN"), path)
 
 
+class GuestUpgradeTests(HomeserverCase):
+    settings = "registration: {enabled: true, guests: true}"
+
+    async def guest(self) -> tuple[str, str]:
+        made = (await self.request("POST", REGISTER, {}, query={"kind": "guest"}, expect=200)).json
+        return made["user_id"][1:].partition(":")[0], made["access_token"]
+
+    async def test_a_guest_becomes_a_person(self) -> None:
+        name, token = await self.guest()
+        body = {"username": name, "password": PASSWORD, "guest_access_token": token, "auth": DUMMY}
+        made = (await self.request("POST", REGISTER, body, expect=200)).json
+        self.assertEqual(made["user_id"], f"@{name}:parley.test")
+        for known in (token, made["access_token"], (await self.login(name)).token):
+            whoami = await self.request("GET", "/_matrix/client/v3/account/whoami", token=known, expect=200)
+            self.assertFalse(whoami.json["is_guest"])
+
+    async def test_nobody_upgrades_another_guest(self) -> None:
+        name, token = await self.guest()
+        other, _ = await self.guest()
+        person = await self.register("alice")
+        for username, guest_access_token, status in (
+            (other, token, 403),
+            (None, token, 403),
+            (name, "nonsense", 403),
+            ("alice", person.token, 403),
+            (name, 5, 400),
+        ):
+            body = {"username": username, "password": PASSWORD, "guest_access_token": guest_access_token}
+            reply = await self.request("POST", REGISTER, {**body, "auth": DUMMY})
+            self.assertEqual(reply.status, status, username)
+        whoami = await self.request("GET", "/_matrix/client/v3/account/whoami", token=token, expect=200)
+        self.assertTrue(whoami.json["is_guest"])
+
+
 class SetupTests(HomeserverCase):
     async def test_the_setup_token_makes_one_administrator(self) -> None:
         registrar = self.app_registrar()
