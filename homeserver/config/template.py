@@ -39,12 +39,12 @@ def _section(cls: type, given: Mapping[str, Any], depth: int, off: str = "#") ->
             lines.append("")
         comment = field.metadata["doc"] or ((inner.__doc__ or "").strip() if inner else "")
         lines.append(f"{margin}# {comment}")
-        if inner is not None and attrs.has(inner) and not get_origin(hints[field.name]) and inner.__name__ != "Rate":
-            if set_here and not given[field.name]:
-                set_here = False
-            lines.append(f"{margin}{'' if set_here else '#'}{field.name}:")
+        if inner is not None and get_origin(hints[field.name]) is not tuple and inner.__name__ != "Rate":
+            set_here = bool(given.get(field.name))
+            before = "" if set_here else off
+            lines.append(f"{margin}{before}{field.name}:")
             below = _section(inner, given.get(field.name, {}), depth + 1, "#" if set_here else "")
-            lines += below if set_here else ["#" + line for line in below]
+            lines += [before + line for line in below]
         elif set_here:
             lines.append(f"{margin}{field.name}: {_flow(given[field.name], field.metadata['kind'])}")
         else:
