@@ -32,6 +32,7 @@ UNSTABLE_FEATURES = (
     "org.matrix.msc4222",
     "org.matrix.msc3814",
     "org.matrix.simplified_msc3575",
+    "org.matrix.msc3912",
     "org.matrix.msc4140",
     "org.matrix.msc4380.stable",
 )

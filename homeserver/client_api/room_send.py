@@ -13,6 +13,7 @@ from homeserver.protocol.events import Draft
 from homeserver.protocol.ids import parse_room_id
 from homeserver.services.callers import require_not_suspended
 from homeserver.services.delayed import Scheduled
+from homeserver.services.rooms.related_redaction import RelatedRedactions
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.transactions import scope_of
 
@@ -28,10 +29,13 @@ class Delays(Protocol):
 
 
 class RoomSend:
-    def __init__(self, sender: Sender, delays: Delays, active: Callable[[int], None]) -> None:
+    def __init__(
+        self, sender: Sender, delays: Delays, related: RelatedRedactions, active: Callable[[int], None]
+    ) -> None:
         """`active(usr)` is told of each user who sends, for presence."""
         self._sender = sender
         self._delays = delays
+        self._related = related
         self._active = active
 
     @endpoint(
@@ -71,9 +75,12 @@ class RoomSend:
         params = call.params
         room_id, event_id = params["roomId"], params["eventId"]
         parse_room_id(room_id)
+        with_relations = self._related.wanted(body)
         draft = self._redaction(caller, body, event_id, call)
         scope = scope_of(caller, f"redact\n{room_id}\n{event_id}", params["txnId"])
-        return {"event_id": await self._sender.send(caller, room_id, draft, scope=scope)}
+        redaction = await self._sender.send(caller, room_id, draft, scope=scope)
+        self._related.follow(caller, room_id, event_id, with_relations, body.get("reason"))
+        return {"event_id": redaction}
 
     def _redaction(self, caller: User, body: dict[str, Any], target: object, call: Call) -> Draft:
         """ "redacts" goes where the room's version wants it; the builder of events knows where."""

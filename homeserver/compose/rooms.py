@@ -41,6 +41,7 @@ from homeserver.services.rooms.knock import Knocking
 from homeserver.services.rooms.membership import MEMBER, Membership, MemberWriter, Personal
 from homeserver.services.rooms.pagination import History
 from homeserver.services.rooms.read import RoomAccess
+from homeserver.services.rooms.related_redaction import RelatedRedactions
 from homeserver.services.rooms.relations import RelationPages
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.summary import RoomFacts, Summaries
@@ -104,11 +105,12 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     knocking = Knocking(membership, writer, accounts.profiles, spine.remote)
     third_party = ThirdPartyInvites(db, membership, spine.locks, spine.sender, spine.state)
     outside = build_outside(base, aliases)
+    related = RelatedRedactions(db, spine.sender, base.runtime.background)
     pages = (
         RoomMembership(membership, knocking, third_party),
         MutualRooms(membership),
         RoomAliases(aliases),
-        RoomSend(spine.sender, delayed, userdata.presence.active),
+        RoomSend(spine.sender, delayed, related, userdata.presence.active),
         RoomStatePage(spine.sender, access, spine.renderer, membership, aliases, delayed),
         read_page(db, access, spine),
         *relation_pages(db, access, spine),

@@ -108,6 +108,37 @@ class Relating(RelationCase):
         self.assertEqual((thread["count"], thread["latest_event"]["event_id"]), (1, early))
 
 
+class RedactingRelations(RelationCase):
+    async def take(self, user: Session, event: str, expect: int = 200, **body: object) -> None:
+        path = f"{V3}/rooms/{quote(self.room)}/redact/{quote(event)}/{self.runtime.token(8)}"
+        await self.request("PUT", path, body, user, expect=expect)
+        await self.settle(0.1)
+
+    async def is_redacted(self, event: str) -> bool:
+        path = f"{V3}/rooms/{quote(self.room)}/event/{quote(event)}"
+        return (await self.request("GET", path, None, self.alice, expect=200)).json["content"] == {}
+
+    async def test_what_relates_goes_with_the_event(self) -> None:
+        parent = await self.send(self.alice, self.room, "p")
+        thread = await self.relate(self.bob, "m.thread", parent)
+        reference = await self.relate(self.bob, "m.reference", parent)
+        await self.take(self.alice, parent, reason="old", **{"org.matrix.msc3912.with_relations": ["m.thread"]})
+        self.assertEqual([await self.is_redacted(one) for one in (parent, thread, reference)], [True, True, False])
+        await self.take(self.alice, parent, with_rel_types=["*"])
+        self.assertTrue(await self.is_redacted(reference))
+
+    async def test_only_what_the_sender_may_redact(self) -> None:
+        parent = await self.send(self.bob, self.room, "p")
+        own, other = await self.relate(self.bob, "m.thread", parent), await self.relate(self.alice, "m.thread", parent)
+        await self.take(self.bob, parent, with_rel_types=["m.thread"])
+        self.assertEqual([await self.is_redacted(one) for one in (parent, own, other)], [True, True, False])
+
+    async def test_relation_types_that_are_none(self) -> None:
+        parent = await self.send(self.alice, self.room, "p")
+        await self.take(self.alice, parent, 400, with_rel_types="m.thread")
+        self.assertFalse(await self.is_redacted(parent))
+
+
 class ThreadsOfARoom(RelationCase):
     async def threads(self, user: Session, expect: int = 200, **query: object) -> Any:
         path = f"/_matrix/client/v1/rooms/{quote(self.room)}/threads"
