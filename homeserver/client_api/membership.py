@@ -56,7 +56,9 @@ class RoomMembership:
     async def join_by_id(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, object]:
         return await self._join(caller, call.params["roomId"], [], body)
 
-    @endpoint("POST", "/_matrix/client/v3/join/{roomIdOrAlias}", limit="joins", optional_body=True, spec=SPEC)
+    @endpoint(
+        "POST", "/_matrix/client/v3/join/{roomIdOrAlias}", limit="joins", guests=True, optional_body=True, spec=SPEC
+    )
     async def join(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, object]:
         return await self._join(caller, call.params["roomIdOrAlias"], servers_of(call), body)
 

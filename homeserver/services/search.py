@@ -73,12 +73,11 @@ class Place:
 
 @attrs.frozen(slots=True)
 class Result:
-    """One found event, with its reader and how well it fits; `looked_at` counts the hits up to and with it."""
+    """One found event, with its reader and how well it fits."""
 
     reader: Reader
     event: StoredEvent
     rank: float
-    looked_at: int
 
 
 @attrs.frozen(slots=True)
@@ -200,7 +199,7 @@ def _search(
     found: list[Result] = []
     looked_at = place.skip
     by_rank = wanted.order_by == "rank"
-    while rooms and len(found) <= limit and looked_at - place.skip < MOST_LOOKED_AT:
+    while rooms and len(found) < limit and looked_at - place.skip < MOST_LOOKED_AT:
         hits = search.find(txn, terms, rooms, kinds, by_rank=by_rank, limit=200, skip=looked_at)
         loaded = events.by_nids(txn, [hit.event for hit in hits])
         for hit in hits:
@@ -215,15 +214,14 @@ def _search(
             # What an erased sender said is not found by those who see only that something was said.
             if not seen or seen[0].content != event.content:
                 continue
-            found.append(Result(reader, event, hit.rank, looked_at))
-            if len(found) > limit:
+            found.append(Result(reader, event, hit.rank))
+            if len(found) >= limit:
                 break
         if len(hits) < 200:
             break
-    more = len(found) > limit
-    page = found[:limit]
-    reached = page[-1].looked_at if more and page else looked_at
-    return Results(page, more, reached, search.count(txn, terms, rooms, kinds, MOST_COUNTED) if rooms else 0)
+    # A full page has a token, though it may turn out to lead to an empty one.
+    more = bool(found) and len(found) >= limit
+    return Results(found, more, looked_at, search.count(txn, terms, rooms, kinds, MOST_COUNTED) if rooms else 0)
 
 
 def _rooms(txn: Txn, user: User, chosen: EventFilter, place: Place) -> list[int]:

@@ -24,6 +24,7 @@ class Guests(RoomCase):
 
     async def test_guests_join_where_they_are_wanted_only(self) -> None:
         await self.act(self.guest, await self.open_room(), "join")
+        await self.join(self.guest, await self.open_room())
         reply = await self.act(self.guest, await self.open_room("forbidden"), "join", expect=403)
         self.assertEqual(reply.json["errcode"], "M_GUEST_ACCESS_FORBIDDEN")
         room = await self.create_room(self.alice, preset="public_chat")

@@ -104,6 +104,14 @@ class Messages(SearchCase):
         self.assertEqual(await self.found(self.alice, "cake", filter={"senders": [self.bob.user_id]}), [])
         self.assertEqual(len(await self.found(self.alice, "cake", filter={"not_rooms": [room]})), 1)
 
+    async def test_a_full_page_has_a_token_even_if_it_leads_nowhere(self) -> None:
+        room = await self.create_room(self.alice)
+        await self.send(self.alice, room, "plum")
+        full = await self.search(self.alice, "plum", filter={"limit": 1})
+        empty = await self.search(self.alice, "plum", token=full["next_batch"], filter={"limit": 1})
+        self.assertEqual((empty["results"], empty["count"]), ([], 1))
+        self.assertNotIn("next_batch", empty)
+
     async def test_a_replaced_room_is_searched_with_its_successor(self) -> None:
         old = await self.create_room(self.alice)
         early = await self.send(self.alice, old, "fig early")
