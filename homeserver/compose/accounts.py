@@ -20,7 +20,7 @@ from homeserver.compose.base import Base
 from homeserver.config import appservice
 from homeserver.services import accounts
 from homeserver.services.admin import Whois
-from homeserver.services.appservices import AppServices
+from homeserver.services.appservices.registry import AppServices
 from homeserver.services.contacts import Contacts
 from homeserver.services.credentials import Credentials
 from homeserver.services.devices import Devices

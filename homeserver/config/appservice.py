@@ -5,9 +5,11 @@ https://spec.matrix.org/v1.19/application-service-api/#registration
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import yaml
@@ -16,6 +18,7 @@ from homeserver.protocol.ids import is_valid_localpart_new
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LEAST_TOKEN = 8
+SIGILS = {"users": "@", "aliases": "#", "rooms": "!"}
 
 
 @attrs.frozen
@@ -31,7 +34,11 @@ class Namespace:
 
 @attrs.frozen
 class AppServiceRegistration:
-    """One application service. `url` is None for one that wants no traffic."""
+    """One application service. `url` is None for one that wants no traffic.
+
+    `receive_ephemeral` asks for typing, receipts, presence and messages to devices, `receive_devices` for what
+    encryption needs: changed devices and how many keys are left (MSC3202).
+    """
 
     id: str
     url: str | None
@@ -44,6 +51,7 @@ class AppServiceRegistration:
     protocols: tuple[str, ...]
     rate_limited: bool
     receive_ephemeral: bool
+    receive_devices: bool = False
 
 
 class Unusable(Exception):
@@ -56,22 +64,43 @@ class Unusable(Exception):
 
 def load(files: Sequence[Path]) -> tuple[AppServiceRegistration, ...]:
     """Read registration files; raises Unusable with every fault in them."""
-    found: list[AppServiceRegistration] = []
+    found: list[tuple[Path, AppServiceRegistration]] = []
     faults: list[str] = []
     for file in files:
         try:
-            found.append(parse(file.read_text(encoding="utf-8"), str(file)))
+            found.append((file, parse(file.read_text(encoding="utf-8"), str(file))))
         except Unusable as error:
             faults += error.faults
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"{file}: cannot be read: {error}")
-    for name in ("id", "as_token", "sender_localpart"):
-        values = [getattr(one, name) for one in found]
-        if len(set(values)) < len(values):
-            faults.append(f"appservices: two registrations have the same {name}")
+    faults += _conflicts(found)
     if faults:
         raise Unusable(faults)
-    return tuple(found)
+    return tuple(one for _, one in found)
+
+
+def _conflicts(found: Sequence[tuple[Path, AppServiceRegistration]]) -> list[str]:
+    """ "each as_token and id MUST be unique per application service", and what is exclusive has one owner."""
+    faults = []
+    for name in ("id", "as_token", "sender_localpart"):
+        counted = Counter(getattr(one, name) for _, one in found)
+        faults += [
+            f"{file}: {name}: another application service has the same"
+            for file, one in found
+            if counted[getattr(one, name)] > 1
+        ]
+    for kind in SIGILS:
+        owners = Counter(pattern for _, one in found for pattern in _exclusive(one, kind))
+        for file, one in found:
+            for pattern in sorted(_exclusive(one, kind)):
+                if owners[pattern] > 1:
+                    faults.append(f"{file}: namespaces.{kind}: {pattern!r} is exclusive to another one as well")
+    return faults
+
+
+def _exclusive(one: AppServiceRegistration, kind: str) -> set[str]:
+    spaces: Sequence[Namespace] = getattr(one, kind)
+    return {space.pattern.pattern for space in spaces if space.exclusive}
 
 
 def parse(text: str, file: str) -> AppServiceRegistration:
@@ -79,69 +108,155 @@ def parse(text: str, file: str) -> AppServiceRegistration:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
             raise Unusable([f"{file}: aliases (*name) are not allowed"])
-        given = yaml.load(text, _LOADER)  # noqa: S506
+        node = yaml.compose(text, _LOADER)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise Unusable([f"{file}:{line}: not valid YAML: {error.problem}"]) from None
     except yaml.YAMLError as error:
         raise Unusable([f"{file}: not valid YAML: {error}"]) from None
-    if not isinstance(given, dict):
-        raise Unusable([f"{file}: expected keys and values"])
-    faults: list[str] = []
-    words = {name: _word(given, name, file, faults) for name in ("id", "as_token", "hs_token", "sender_localpart")}
-    for name in ("as_token", "hs_token"):
-        if words[name] and len(words[name]) < LEAST_TOKEN:
-            faults.append(f"{file}: {name}: expected at least {LEAST_TOKEN} characters")
-    if words["sender_localpart"] and not is_valid_localpart_new(words["sender_localpart"]):
-        faults.append(f"{file}: sender_localpart: expected a-z, 0-9 and the signs . _ = - / +")
-    url = given.get("url")
-    if url is not None and (not isinstance(url, str) or not url.startswith(("http://", "https://"))):
-        faults.append(f"{file}: url: expected an http or https address, or null")
-    spaces = given.get("namespaces")
-    if not isinstance(spaces, dict):
-        faults.append(f"{file}: namespaces: expected users, aliases and rooms")
-        spaces = {}
-    users, aliases, rooms = (_namespaces(spaces, name, file, faults) for name in ("users", "aliases", "rooms"))
-    protocols = given.get("protocols") or []
-    if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
-        faults.append(f"{file}: protocols: expected a list of words")
-        protocols = []
-    if faults:
-        raise Unusable(faults)
-    ephemeral = given.get("receive_ephemeral", given.get("de.sorunome.msc2409.push_ephemeral", False))
-    return AppServiceRegistration(
-        words["id"],
-        url if isinstance(url, str) else None,
-        words["as_token"],
-        words["hs_token"],
-        words["sender_localpart"],
-        users,
-        aliases,
-        rooms,
-        tuple(protocols),
-        given.get("rate_limited") is not False,
-        ephemeral is True,
+    if not isinstance(node, yaml.MappingNode):
+        raise Unusable([f"{file}:1: expected keys and values"])
+    reading = _Reading(file)
+    top = reading.keys(node)
+    spaces = reading.namespaces(top)
+    one = AppServiceRegistration(
+        reading.word(top, "id"),
+        reading.url(top),
+        reading.token(top, "as_token"),
+        reading.token(top, "hs_token"),
+        reading.localpart(top),
+        spaces["users"],
+        spaces["aliases"],
+        spaces["rooms"],
+        reading.words(top, "protocols"),
+        reading.flag(top, True, "rate_limited"),
+        reading.flag(top, False, "receive_ephemeral", "de.sorunome.msc2409.push_ephemeral"),
+        reading.flag(top, False, "org.matrix.msc3202"),
     )
+    if reading.faults:
+        raise Unusable(reading.faults)
+    return one
 
 
-def _word(given: Mapping[str, Any], name: str, file: str, faults: list[str]) -> str:
-    value = given.get(name)
-    if isinstance(value, str) and value:
+_Keys = dict[str, yaml.Node]
+
+
+class _Reading:
+    """Takes typed values from the nodes of one file; what is wrong with one is noted with its line."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._end = 1
+        self.faults: list[str] = []
+
+    def _fault(self, node: yaml.Node | None, key: str, text: str) -> None:
+        line = self._end if node is None else node.start_mark.line + 1
+        self.faults.append(f"{self._file}:{line}: {key}: {text}")
+
+    def keys(self, node: yaml.MappingNode, path: str = "") -> _Keys:
+        found: _Keys = {}
+        for key, value in node.value:
+            name = str(getattr(key, "value", ""))
+            if name in found:
+                self._fault(key, path + name, "given twice")
+            found[name] = value
+        if not path:
+            self._end = node.start_mark.line + 1
+        return found
+
+    def word(self, top: _Keys, name: str) -> str:
+        node = top.get(name)
+        value = _scalar(node)
+        if isinstance(value, str) and value:
+            return value
+        self._fault(node, name, "expected text")
+        return ""
+
+    def token(self, top: _Keys, name: str) -> str:
+        value = self.word(top, name)
+        if value and (len(value) < LEAST_TOKEN or not value.isascii() or not value.isprintable() or " " in value):
+            self._fault(top[name], name, f"expected at least {LEAST_TOKEN} printable ASCII characters without spaces")
         return value
-    faults.append(f"{file}: {name}: expected text")
-    return ""
 
+    def localpart(self, top: _Keys) -> str:
+        value = self.word(top, "sender_localpart")
+        if value and not is_valid_localpart_new(value):
+            self._fault(top["sender_localpart"], "sender_localpart", "expected a-z, 0-9 and the signs . _ = - / +")
+        return value
 
-def _namespaces(spaces: Mapping[str, Any], name: str, file: str, faults: list[str]) -> tuple[Namespace, ...]:
-    found = []
-    entries = spaces.get(name) or []
-    if not isinstance(entries, list):
-        faults.append(f"{file}: namespaces.{name}: expected a list")
-        return ()
-    for entry in entries:
-        pattern = entry.get("regex") if isinstance(entry, dict) else None
-        if not isinstance(pattern, str) or not isinstance(entry.get("exclusive", False), bool):
-            faults.append(f"{file}: namespaces.{name}: expected a regex, and exclusive: true or false, in each")
-            continue
+    def url(self, top: _Keys) -> str | None:
+        node = top.get("url")
+        value = _scalar(node)
+        if node is not None and value is None:
+            return None
         try:
-            found.append(Namespace(re.compile(pattern), entry.get("exclusive", False)))
+            parts = urlsplit(value) if isinstance(value, str) and value.isascii() else None
+            if parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query + parts.fragment:
+                _ = parts.port
+                return str(value).rstrip("/")
+        except ValueError:
+            pass
+        self._fault(node, "url", "expected an http or https address, or null")
+        return None
+
+    def flag(self, top: _Keys, default: bool, *names: str) -> bool:
+        """The first of these keys that is given."""
+        for name in names:
+            node = top.get(name)
+            value = _scalar(node)
+            if isinstance(value, bool):
+                return value
+            if value is not None or (node is not None and not isinstance(node, yaml.ScalarNode)):
+                self._fault(node, name, "expected true or false")
+        return default
+
+    def words(self, top: _Keys, name: str) -> tuple[str, ...]:
+        node = top.get(name)
+        if node is None or (isinstance(node, yaml.ScalarNode) and _scalar(node) is None):
+            return ()
+        found = [_scalar(one) for one in node.value] if isinstance(node, yaml.SequenceNode) else [None]
+        words = tuple(one for one in found if isinstance(one, str) and one)
+        if len(words) != len(found) or len(set(words)) != len(words):
+            self._fault(node, name, "expected a list of words")
+        return words
+
+    def namespaces(self, top: _Keys) -> dict[str, tuple[Namespace, ...]]:
+        node = top.get("namespaces")
+        if not isinstance(node, yaml.MappingNode):
+            self._fault(node, "namespaces", "expected users, aliases and rooms")
+            return dict.fromkeys(SIGILS, ())
+        spaces = self.keys(node, "namespaces.")
+        for name in spaces.keys() - SIGILS.keys():
+            self._fault(spaces[name], f"namespaces.{name}", "expected users, aliases or rooms")
+        return {kind: self._spaces(spaces.get(kind), f"namespaces.{kind}") for kind in SIGILS}
+
+    def _spaces(self, node: yaml.Node | None, key: str) -> tuple[Namespace, ...]:
+        if node is None or (isinstance(node, yaml.ScalarNode) and _scalar(node) is None):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self._fault(node, key, "expected a list")
+            return ()
+        return tuple(space for one in node.value if (space := self._space(one, key)) is not None)
+
+    def _space(self, node: yaml.Node, key: str) -> Namespace | None:
+        given = self.keys(node, f"{key}.") if isinstance(node, yaml.MappingNode) else {}
+        pattern, exclusive = _scalar(given.get("regex")), _scalar(given.get("exclusive"))
+        if not isinstance(pattern, str) or not isinstance(exclusive, bool | None):
+            self._fault(node, key, "expected a regex, and exclusive: true or false, in each")
+            return None
+        try:
+            return Namespace(re.compile(pattern), exclusive is True)
         except re.error as error:
-            faults.append(f"{file}: namespaces.{name}: {pattern!r} is no regular expression: {error}")
-    return tuple(found)
+            self._fault(given["regex"], key, f"{pattern!r} is no regular expression: {error}")
+            return None
+
+
+def _scalar(node: yaml.Node | None) -> object:
+    """The value of a plain node; None for an empty one and for lists and mappings."""
+    if not isinstance(node, yaml.ScalarNode):
+        return None
+    if node.tag == "tag:yaml.org,2002:bool":
+        return str(node.value).lower() in ("true", "yes", "on")
+    if node.tag == "tag:yaml.org,2002:null":
+        return None
+    return str(node.value) if node.tag == "tag:yaml.org,2002:str" else (node.tag, node.value)
