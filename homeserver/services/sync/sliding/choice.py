@@ -34,15 +34,19 @@ def choose(txn: Txn, job: Job, matched: Matched) -> Choice:
     """What to answer about the rooms that match."""
     connection = job.connection
     changed = changed_since(txn, job) if job.since is not None else frozenset()
+    candidates = matched.rooms
+    if connection.asked == job.wishes and job.since is not None:
+        # Nothing but these can have anything to tell: the wishes are those that the rest was sent by.
+        candidates = matched.rooms & (changed | connection.stale.keys()) | matched.rooms.difference(connection.sent)
     asks = []
     sent: dict[int, SentRoom] = {}
-    for room, config in matched.configs.items():
+    for room in candidates:
         ask = _ask(txn, job, matched, room, changed)
         if ask is not None:
             asks.append(ask)
-            sent[room] = SentRoom(config, ask.standing.kind)
-    stale = {room: job.after for room in changed if room in connection.sent and room not in matched.configs}
-    fresh = frozenset(room for room in matched.configs if room in connection.stale)
+            sent[room] = SentRoom(ask.config, ask.standing.kind)
+    stale = {room: job.after for room in changed if room in connection.sent and room not in matched.rooms}
+    fresh = frozenset(matched.rooms & connection.stale.keys())
     return Choice(tuple(asks), changed, stale, fresh, sent)
 
 
@@ -64,9 +68,9 @@ def changed_since(txn: Txn, job: Job) -> frozenset[int]:
 def _ask(txn: Txn, job: Job, matched: Matched, room: int, changed: Iterable[int]) -> SlidingAsk | None:
     connection = job.connection
     standing = (connection.standings or {})[room]
-    config = matched.configs[room]
+    config = matched.config_of(room, job.tools.connections.configs)
     before = connection.sent.get(room)
-    new = SlidingAsk(room, names.room_id(txn, room), standing, config, None, lists=matched.in_lists.get(room, ()))
+    new = SlidingAsk(room, names.room_id(txn, room), standing, config, None, lists=matched.lists_of(room))
     if before is None or _begins_anew(before.kind, standing.kind):
         return new
     since = connection.stale.get(room)

@@ -11,7 +11,7 @@ import attrs
 import orjson
 
 from homeserver.protocol.errors import MatrixError
-from homeserver.services.sync.sliding.request import SlidingRequest
+from homeserver.services.sync.sliding.request import RoomListFilter, SlidingRequest
 from homeserver.services.sync.sliding.state_config import Interned, Pattern, RoomConfig, StateConfig
 from homeserver.services.sync.tokens import SyncToken, parse_sync_token
 from storage.sync_reads import Membership
@@ -67,6 +67,10 @@ class Connection:
     issued: int = 0
     standings: dict[int, Membership] | None = None
     standings_at: int = 0
+    standings_changed: int = 0
+    ordered: list[int] = attrs.field(factory=list)
+    ordered_at: int = 0
+    passing: dict[RoomListFilter, frozenset[int]] = attrs.field(factory=dict)
     recency: dict[int, int] = attrs.field(factory=dict)
 
     def arrive(self, seq: int) -> bool:

@@ -26,6 +26,8 @@ from storage import names, sliding
 from storage.txn import Txn
 
 FEW_ROOMS = 20
+#: Clients of today read no `ops`, which repeat the order of all rooms in every answer; long ones are left out.
+LONGEST_OPS = 100
 Answer = dict[str, Any]
 
 
@@ -179,7 +181,7 @@ def build(txn: Txn, job: Job) -> Built:
     """Everything that the database has for the job."""
     connection, request, tools = job.connection, job.request, job.tools
     refresh(txn, connection, job.user.usr, job.upto.pos, None if job.since is None else job.news.rooms)
-    matched = match(txn, job.user.usr, connection, request, tools.facts, tools.connections.configs)
+    matched = match(txn, job.user.usr, connection, request, tools.facts, job.news)
     choice = choose(txn, job, matched)
     results, timelines = room_results(txn, job, choice.asks)
     extensions, new = build_extensions(txn, job, matched, choice, timelines)
@@ -189,7 +191,7 @@ def build(txn: Txn, job: Job) -> Built:
         sent=choice.sent,
         stale=choice.stale,
         fresh=choice.fresh,
-        asked=(request.lists, request.subscriptions),
+        asked=job.wishes,
     )
     shown = {room: result for room, result in results.items() if is_telling(result)}
     body: Answer = {"lists": list_results(txn, job, matched), "rooms": shown, "extensions": extensions}
@@ -214,5 +216,6 @@ def _list_result(txn: Txn, job: Job, result: ListResult) -> Answer:
         "ops": [
             {"op": "SYNC", "range": list(window), "room_ids": [names.room_id(txn, room) for room in rooms]}
             for window, rooms in result.windows
+            if len(rooms) <= LONGEST_OPS
         ],
     }

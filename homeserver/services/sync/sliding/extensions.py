@@ -37,9 +37,10 @@ def build_extensions(
     if "e2ee" in asked and job.user.device:
         found["e2ee"] = _device_lists(txn, job)
         new = new or bool(found["e2ee"])
+    news = _with_news(job, matched, choice)
     for name, build in (("account_data", _account_data), ("receipts", _receipts), ("typing", _typing)):
         if name in asked:
-            rooms = _scope(txn, job, matched, asked[name])
+            rooms = {room for room in news if _covers(txn, asked[name], matched, room)}
             part = build(txn, job, choice, timelines, rooms)
             if part:
                 found[name] = part
@@ -77,17 +78,17 @@ def _device_lists(txn: Txn, job: Job) -> Found:
     return {"device_lists": {"changed": [ids[usr] for usr in changed], "left": [ids[usr] for usr in left]}}
 
 
-def _scope(txn: Txn, job: Job, matched: Matched, extension: Extension) -> set[int]:
-    """The matched rooms that an extension covers: those of its lists and, of the subscriptions, of its rooms."""
-    subscribed = {number for room in job.request.subscriptions if (number := names.room_nid(txn, room)) is not None}
-    scope = set()
-    for room in matched.configs:
-        lists = matched.in_lists.get(room, ())
-        if any(extension.lists is None or name in extension.lists for name in lists):
-            scope.add(room)
-        elif room in subscribed and (extension.rooms is None or names.room_id(txn, room) in extension.rooms):
-            scope.add(room)
-    return scope
+def _with_news(job: Job, matched: Matched, choice: Choice) -> frozenset[int]:
+    """The matched rooms that may have anything to tell."""
+    initial = {ask.room for ask in choice.asks if ask.initial}
+    return matched.rooms & (choice.changed | job.connection.stale.keys() | initial)
+
+
+def _covers(txn: Txn, extension: Extension, matched: Matched, room: int) -> bool:
+    """Whether an extension covers a room: as one of its lists', or as a subscription of its rooms'."""
+    if any(extension.lists is None or name in extension.lists for name in matched.lists_of(room)):
+        return True
+    return room in matched.subscribed and (extension.rooms is None or names.room_id(txn, room) in extension.rooms)
 
 
 def _windows(job: Job, choice: Choice, rooms: Iterable[int]) -> dict[int, list[int]]:

@@ -57,6 +57,11 @@ class Job:
         return 0 if self.connection.token is None else self.connection.token.pos
 
     @property
+    def wishes(self) -> object:
+        """What the request asks of rooms: while that stays the same, only news can change an answer."""
+        return self.request.lists, self.request.subscriptions
+
+    @property
     def viewer(self) -> Viewer:
         return Viewer(self.user.usr, self.user.user_id)
 

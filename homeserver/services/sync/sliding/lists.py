@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
+from homeserver.services.sync.news import News
 from homeserver.services.sync.sliding.connections import Connection
 from homeserver.services.sync.sliding.facts import FactsOfRooms, Sieve
-from homeserver.services.sync.sliding.request import ListRequest, SlidingRequest
+from homeserver.services.sync.sliding.request import ListRequest, RoomListFilter, SlidingRequest
 from homeserver.services.sync.sliding.state_config import Interned, RoomConfig, combine
 from storage import names
 from storage.membership import BAN, INVITE, JOIN, KNOCK
@@ -17,25 +18,40 @@ from storage.rooms import last_positions
 from storage.sync_reads import Membership, memberships, senders_of
 from storage.txn import Txn
 
+NO_FILTER = RoomListFilter()
+FILTERS_KEPT = 20
+
 
 @attrs.frozen(slots=True)
 class ListResult:
-    """A list: how many rooms are in it, and the rooms in each of its windows."""
+    """A list: how many rooms are in it, the rooms in each of its windows, and all of these together."""
 
     count: int
     windows: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
-
-    def rooms(self) -> Iterable[int]:
-        return (room for _, rooms in self.windows for room in rooms)
+    rooms: frozenset[int]
 
 
-@attrs.frozen(slots=True)
 class Matched:
-    """Every room that a request matches, with its combined config and the names of the lists it is in."""
+    """The rooms that a request matches. Configs are combined when one is asked for: most rooms have no news."""
 
-    lists: Mapping[str, ListResult]
-    configs: Mapping[int, RoomConfig]
-    in_lists: Mapping[int, tuple[str, ...]]
+    def __init__(
+        self, request: SlidingRequest, lists: Mapping[str, ListResult], subscribed: Mapping[int, RoomConfig]
+    ) -> None:
+        self.lists = lists
+        self.subscribed = subscribed
+        self.rooms: frozenset[int] = frozenset(subscribed).union(*(result.rooms for result in lists.values()))
+        self._request = request
+
+    def lists_of(self, room: int) -> tuple[str, ...]:
+        """The lists that have the room in a window."""
+        return tuple(name for name, result in self.lists.items() if room in result.rooms)
+
+    def config_of(self, room: int, interned: Interned) -> RoomConfig:
+        """What all lists and subscriptions together want of the room."""
+        wished = [self._request.lists[name].config for name in self.lists_of(room)]
+        if room in self.subscribed:
+            wished.append(self.subscribed[room])
+        return interned.of(combine(wished) if len(wished) > 1 else wished[0])
 
 
 def refresh(txn: Txn, connection: Connection, usr: int, upto: int, changed: frozenset[int] | None) -> None:
@@ -56,6 +72,7 @@ def refresh(txn: Txn, connection: Connection, usr: int, upto: int, changed: froz
             known.pop(one.room)
     connection.standings = known
     connection.standings_at = upto
+    connection.standings_changed += bool(fresh)
     _refresh_recency(txn, connection, fresh, changed)
 
 
@@ -71,36 +88,48 @@ def _refresh_recency(
 
 
 def match(
-    txn: Txn, usr: int, connection: Connection, request: SlidingRequest, facts: FactsOfRooms, interned: Interned
+    txn: Txn, usr: int, connection: Connection, request: SlidingRequest, facts: FactsOfRooms, news: News
 ) -> Matched:
     """The rooms that the request's lists and subscriptions match."""
     standings = connection.standings or {}
-    recency = connection.recency
-    ordered = sorted(standings, key=lambda room: (-recency.get(room, 0), room))
+    ordered = _ordered(connection, standings)
+    if news.own or news.memberships or news.state_rooms is None or not standings.keys().isdisjoint(news.state_rooms):
+        connection.passing.clear()
     sieve = Sieve(txn, usr, facts, standings)
-    lists = {name: _window(sieve.passing(ordered, one.filter), one) for name, one in request.lists.items()}
-    wishes: dict[int, list[RoomConfig]] = {}
-    in_lists: dict[int, list[str]] = {}
-    for name, result in lists.items():
-        for room in result.rooms():
-            wishes.setdefault(room, []).append(request.lists[name].config)
-            in_lists.setdefault(room, []).append(name)
+    lists = {name: _window(_passing(connection, sieve, ordered, one), one) for name, one in request.lists.items()}
+    subscribed = {}
     for room_id, config in request.subscriptions.items():
         number = names.room_nid(txn, room_id)
         if number is not None and number in standings:
-            wishes.setdefault(number, []).append(config)
-    combined: dict[tuple[int, ...], RoomConfig] = {}
-    configs = {}
-    for room, wished in wishes.items():
-        key = tuple(id(one) for one in wished)
-        if key not in combined:
-            combined[key] = interned.of(combine(wished) if len(wished) > 1 else wished[0])
-        configs[room] = combined[key]
-    return Matched(lists, configs, {room: tuple(found) for room, found in in_lists.items()})
+            subscribed[number] = config
+    return Matched(request, lists, subscribed)
+
+
+def _passing(connection: Connection, sieve: Sieve, ordered: list[int], one: ListRequest) -> list[int]:
+    """The rooms that pass a list's filter, in order; which they are is kept until something may have changed that."""
+    if one.filter == NO_FILTER:
+        return ordered
+    passing = connection.passing.get(one.filter)
+    if passing is None:
+        if len(connection.passing) >= FILTERS_KEPT:
+            connection.passing.clear()
+        passing = connection.passing[one.filter] = frozenset(sieve.passing(ordered, one.filter))
+    return [room for room in ordered if room in passing]
+
+
+def _ordered(connection: Connection, standings: Mapping[int, Membership]) -> list[int]:
+    """The rooms by recent activity. Sorting what was sorted before costs little."""
+    if len(connection.ordered) != len(standings) or connection.ordered_at != connection.standings_changed:
+        connection.ordered = list(standings)
+        connection.ordered_at = connection.standings_changed
+    recency = connection.recency
+    connection.ordered.sort(key=recency.__getitem__, reverse=True)
+    return connection.ordered
 
 
 def _window(rooms: list[int], one: ListRequest) -> ListResult:
     if one.windows is None:
-        return ListResult(len(rooms), (((0, max(len(rooms) - 1, 0)), tuple(rooms)),))
+        everything = tuple(rooms)
+        return ListResult(len(rooms), (((0, max(len(rooms) - 1, 0)), everything),), frozenset(everything))
     windows = tuple(((first, last), tuple(rooms[first : last + 1])) for first, last in one.windows)
-    return ListResult(len(rooms), windows)
+    return ListResult(len(rooms), windows, frozenset(room for _, part in windows for room in part))
