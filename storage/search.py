@@ -9,6 +9,7 @@ from storage.search_text import Term, fts5_query, tsquery, tsvector
 from storage.txn import Txn
 
 BODY, NAME, TOPIC = 1, 2, 3
+RANKED = 5_000
 
 
 @attrs.frozen(slots=True)
@@ -103,23 +104,29 @@ def find(
     limit: int,
     skip: int,
 ) -> list[Hit]:
-    """One page of the events that hold all terms, best or newest first."""
+    """One page of the events that hold all terms, newest or best first; the best are those of the newest `RANKED`."""
     in_rooms, params = txn.any("d.room", rooms)
     of_kind = f"d.kind IN ({','.join(map(str, kinds))})"
     if txn.dialect == "postgresql":
-        sql = (
-            f"SELECT d.event, d.room, ts_rank(d.words, ?::tsquery) AS fit FROM search_doc d "
-            f"WHERE d.words @@ ?::tsquery AND {in_rooms} AND {of_kind}"
+        matching = (
+            "SELECT d.event AS event, d.room AS room, ts_rank(d.words, ?::tsquery) AS fit FROM search_doc d "
+            f"WHERE d.words @@ ?::tsquery AND {in_rooms} AND {of_kind} ORDER BY d.event DESC LIMIT ?"
         )
         arguments: list[object] = [tsquery(terms), tsquery(terms), *params]
     else:
-        sql = (
-            "SELECT d.event, d.room, -bm25(search_word) AS fit FROM search_word JOIN search_doc d "
-            f"ON d.event = search_word.rowid WHERE search_word MATCH ? AND {in_rooms} AND {of_kind}"
+        # FTS5 walks its own order backward, so that this stops at the limit.
+        matching = (
+            "SELECT d.event AS event, d.room AS room, -bm25(search_word) AS fit "
+            "FROM search_word CROSS JOIN search_doc d "
+            f"ON d.event = search_word.rowid WHERE search_word MATCH ? AND {in_rooms} AND {of_kind} "
+            "ORDER BY search_word.rowid DESC LIMIT ?"
         )
         arguments = [fts5_query(terms), *params]
-    order = "fit DESC, event DESC" if by_rank else "event DESC"
-    rows = txn.all(f"{sql} ORDER BY {order} LIMIT ? OFFSET ?", [*arguments, limit, skip])
+    if by_rank:
+        sql = f"SELECT event, room, fit FROM ({matching}) AS newest ORDER BY fit DESC, event DESC LIMIT ? OFFSET ?"
+        rows = txn.all(sql, [*arguments, RANKED, limit, skip])
+    else:
+        rows = txn.all(f"{matching} OFFSET ?", [*arguments, limit, skip])
     return [Hit(event, room, float(fit)) for event, room, fit in rows]
 
 

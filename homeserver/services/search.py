@@ -200,7 +200,7 @@ def _search(
     looked_at = place.skip
     by_rank = wanted.order_by == "rank"
     while rooms and len(found) < limit and looked_at - place.skip < MOST_LOOKED_AT:
-        hits = search.find(txn, terms, rooms, kinds, by_rank=by_rank, limit=200, skip=looked_at)
+        hits = search.find(txn, terms, rooms, kinds, by_rank=by_rank, limit=3 * limit + 20, skip=looked_at)
         loaded = events.by_nids(txn, [hit.event for hit in hits])
         for hit in hits:
             looked_at += 1
@@ -217,7 +217,7 @@ def _search(
             found.append(Result(reader, event, hit.rank))
             if len(found) >= limit:
                 break
-        if len(hits) < 200:
+        if len(hits) < 3 * limit + 20:
             break
     # A full page has a token, though it may turn out to lead to an empty one.
     more = bool(found) and len(found) >= limit
