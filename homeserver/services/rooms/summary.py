@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Knows how a room presents itself to people outside of it, and who of them may see that."""
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,12 +13,12 @@ from homeserver.protocol.room_versions import DEFAULT, lookup
 from homeserver.services.callers import User
 from homeserver.services.database import Database
 from storage import directory, names
+from storage.caches import Cache
 from storage.directory import RoomState
 from storage.membership import JOIN as JOINED
 from storage.membership import NAMES
 from storage.txn import Txn
 
-CACHED = 10_000
 JOIN, INVITE, KNOCK, LEAVE, BAN = "join", "invite", "knock", "leave", "ban"
 KNOCKABLE = ("knock", "knock_restricted")
 RESTRICTED = ("restricted", "knock_restricted")
@@ -200,12 +199,17 @@ def allowed_rooms(allow: object) -> tuple[str, ...]:
     )
 
 
+def _weigh(_room: int, held: tuple[int, Facts]) -> int:
+    facts = held[1]
+    return 1_200 + 2 * sum(len(text) for text in (facts.name, facts.topic, facts.avatar) if text)
+
+
 class RoomFacts:
     """The facts of rooms, kept for as long as a room's state stays what it is."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._known: OrderedDict[int, tuple[int, Facts]] = OrderedDict()
+        self._known: Cache[int, tuple[int, Facts]] = Cache("room facts", db.budget, _weigh)
 
     async def by_id(self, room_ids: Sequence[str]) -> dict[str, Facts]:
         """The facts of those rooms that this server is, or was, in."""
@@ -216,18 +220,15 @@ class RoomFacts:
 
     async def of(self, states: Sequence[RoomState]) -> list[Facts]:
         """The facts of each room, in the order given."""
-        known = {state.room: self._known[state.room] for state in states if state.room in self._known}
+        known = {state.room: held for state in states if (held := self._known.get(state.room)) is not None}
         stale = [one.room for one in states if one.room not in known or known[one.room][0] != one.state]
         contents = await self._db.read(directory.describing_state, stale) if stale else {}
         found = []
         for state in states:
             if state.room in contents:
                 known[state.room] = (state.state, facts_of(state, contents[state.room]))
-            self._known[state.room] = known[state.room]
-            self._known.move_to_end(state.room)
+                self._known.put(state.room, known[state.room])
             found.append(attrs.evolve(known[state.room][1], joined=state.joined))
-        while len(self._known) > CACHED:
-            self._known.popitem(last=False)
         return found
 
 
