@@ -109,7 +109,8 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     push_area = push.build(base, spine_area)
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, userdata_area, e2e_area, spine_area, rooms_area.access)
-    federation_area = federation.build(base, outbound, userdata_area, spine_area, rooms_area)
+    areas = federation.Areas(accounts_area, userdata_area, spine_area, rooms_area, e2e_area)
+    federation_area = federation.build(base, outbound, areas)
     client = [
         *discovery_pages(config),
         *accounts_area.pages,

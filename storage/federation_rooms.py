@@ -107,13 +107,3 @@ def unknown(txn: Txn, event_ids: Iterable[str]) -> set[str]:
         condition, params = txn.any("id", [events.pack_id(one) for one in wanted[start : start + 5_000]])
         known.update(bytes(row[0]) for row in txn.all(f"SELECT id FROM event WHERE {condition}", params))
     return {one for one in wanted if events.pack_id(one) not in known}
-
-
-# ---- passing on ----
-
-
-def relay(txn: Txn, event_id: str) -> None:
-    """Have an event of another server's user sent to the servers in its room."""
-    nid = events.nid_of(txn, event_id)
-    if nid is not None:
-        txn.put("INSERT INTO relayed_event (event) VALUES (?) ON CONFLICT DO NOTHING", (nid,))

@@ -8,14 +8,19 @@ import attrs
 from federation.inbound.acl import ServerAcls
 from federation.inbound.admission import Admission
 from federation.inbound.authentication import RequestAuth
+from federation.inbound.edus import Edus, Listeners
+from federation.inbound.gaps import Gaps
+from federation.inbound.history import HistoryPages
 from federation.inbound.invites import InvitePages, Invites
 from federation.inbound.keys import KeyPages, VersionPage
 from federation.inbound.membership import HandshakePages, Handshakes, RoomDoors
-from federation.inbound.queries import AliasQueries
+from federation.inbound.queries import RoomQueries, UserQueries
 from federation.inbound.templates import Templates
+from federation.inbound.transactions import Transactions
 from federation.outbound.client import Client
 from federation.outbound.destination import Destinations
 from federation.outbound.keyring import Keyring
+from federation.outbound.news import News
 from federation.outbound.remote_queries import (
     Outbox,
     RemoteAliases,
@@ -26,15 +31,21 @@ from federation.outbound.remote_queries import (
 )
 from federation.outbound.remote_rooms import Parts, RemoteRooms
 from federation.outbound.resolver import Resolver, service_finder
+from federation.outbound.sender import Sender
 from federation.outbound.transport import Response, Target, Transport
+from homeserver.compose.accounts import Accounts
 from homeserver.compose.alone import Elsewhere, RoomParts
 from homeserver.compose.base import Base
+from homeserver.compose.e2e import Encryption
 from homeserver.compose.rooms import Rooms
 from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
 from homeserver.http.auth import Authenticate
+from homeserver.services.rooms.directory import Directory
+from homeserver.services.rooms.hierarchy import Hierarchy
 from homeserver.services.rooms.join_rules import JoinRules
-from storage import federation_rooms
+from homeserver.services.rooms.summary import RoomFacts
+from storage import destinations as destination_rows
 
 WELL_KNOWN_SECONDS = 10.0
 LARGEST_WELL_KNOWN = 51_200
@@ -103,30 +114,79 @@ def elsewhere_of(base: Base, outbound: Outbound) -> Elsewhere:
     )
 
 
-def build(base: Base, outbound: Outbound | None, userdata: UserData, spine: Spine, rooms: Rooms) -> Federation:
-    """The pages for other servers."""
+@attrs.frozen
+class Areas:
+    """The other areas, which the pages show."""
+
+    accounts: Accounts
+    userdata: UserData
+    spine: Spine
+    rooms: Rooms
+    e2e: Encryption
+
+
+def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
+    """The pages for other servers, and what is sent to them."""
     if outbound is None:
         return Federation()
-    config = base.config
-    auth = RequestAuth(config.server_name, outbound.keyring, outbound.destinations, outbound.destinations.succeeded)
+    health = outbound.destinations
+    auth = RequestAuth(base.config.server_name, outbound.keyring, health, health.succeeded)
+    sending(base, outbound, areas)
+    acls = ServerAcls(areas.spine.state)
     pages = (
         KeyPages(base.signer, {}, outbound.keyring, base.runtime),
         VersionPage("0.1.0"),
-        AliasQueries(rooms.aliases, config.server_name),
-        *membership_pages(base, outbound, userdata, spine),
+        *query_pages(base, areas),
+        *membership_pages(base, outbound, areas, acls),
+        *reception_pages(base, outbound, areas, acls),
     )
     return Federation(pages, auth.kinds)
 
 
-def membership_pages(base: Base, outbound: Outbound, userdata: UserData, spine: Spine) -> Sequence[object]:
+def sending(base: Base, outbound: Outbound, areas: Areas) -> None:
+    """What goes out by itself."""
+    server_name, health = base.config.server_name, outbound.destinations
+    sender = Sender(server_name, base.runtime, base.db, outbound.client, health)
+    news = News(server_name, base.runtime, base.db, sender, areas.userdata.presence, health)
+    areas.userdata.typing.observe(news.typing)
+    base.lifecycle.on_start(sender.start)
+    base.lifecycle.on_start(news.start)
+    base.lifecycle.on_stop(sender.stop)
+
+
+def query_pages(base: Base, areas: Areas) -> Sequence[object]:
+    """What others ask."""
+    server_name, accounts, e2e, rooms = base.config.server_name, areas.accounts, areas.e2e, areas.rooms
+    facts = RoomFacts(base.db)
+    return (
+        UserQueries(server_name, accounts.profiles, e2e.query, e2e.keys, accounts.openid),
+        RoomQueries(
+            server_name, rooms.aliases, Directory(base.db, server_name, facts, rooms.aliases), Hierarchy(base.db, facts)
+        ),
+    )
+
+
+def membership_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> Sequence[object]:
     """Joins, leaves, knocks and invites."""
-    acls = ServerAcls(spine.state)
+    spine = areas.spine
     doors = RoomDoors(base.db, spine.locks, spine.state, spine.receiver)
     templates = Templates(base.runtime, base.db, spine.locks, spine.snapshots, JoinRules(base.db))
 
     async def relay(event_id: str) -> None:
-        await base.db.write(federation_rooms.relay, event_id)
+        await base.db.write(destination_rows.relay, event_id)
 
     shakes = Handshakes(base.signer, doors, templates, outbound.admission, acls, relay)
-    invites = Invites(base.config.server_name, doors, outbound.admission, acls, shakes, userdata.data)
+    invites = Invites(base.config.server_name, doors, outbound.admission, acls, shakes, areas.userdata.data)
     return (HandshakePages(shakes), InvitePages(invites))
+
+
+def reception_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> Sequence[object]:
+    """Transactions, and what is read of rooms."""
+    spine, userdata, db = areas.spine, areas.userdata, base.db
+    gaps = Gaps(db, spine.locks, spine.receiver, outbound.admission, outbound.client)
+    listeners = Listeners(userdata.typing, userdata.receipts, userdata.presence, areas.e2e.to_device)
+    edus = Edus(db, acls, listeners)
+    return (
+        Transactions(base.runtime, db, outbound.admission, acls, gaps, edus),
+        HistoryPages(base.config.server_name, base.runtime, db, acls),
+    )

@@ -50,6 +50,10 @@ class KeyQuery:
         await gatherResults(asked)
         return answer
 
+    def position(self) -> int:
+        """A number that grows with every change of anybody's devices."""
+        return self._database.published
+
     async def query_here(self, viewer: int, wanted: Wanted) -> dict[str, Any]:
         """The same for users of this server only, without `failures`."""
         look_up = self._database.point if len(wanted) <= FEW_USERS else self._database.read

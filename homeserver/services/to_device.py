@@ -57,6 +57,13 @@ class ToDevice:
         scope = hashlib.sha256(orjson.dumps(["sendToDevice", owner, event_type, txn_id])).digest()[:16]
         await self._database.write(_send, parcel, self._outbox, user.device, scope, self._runtime.now_ms())
 
+    async def receive(self, origin: str, sender: str, event_type: str, message_id: str, messages: object) -> None:
+        """Queue what a user of another server sends to devices here; a message id of that server counts once."""
+        here = {one: devices for one, devices in check(messages).items() if server_of(one) == self._server_name}
+        scope = hashlib.sha256(orjson.dumps(["direct_to_device", origin, sender, message_id])).digest()[:16]
+        if here:
+            await self._database.write(_receive, sender, event_type, here, scope, self._runtime.now_ms())
+
     async def for_sync(self, device: int, since: int, upto: int) -> tuple[list[bytes], int]:
         """The messages in (since, upto], oldest first, and the position for the client's next token."""
         return await self._database.point(to_device.for_sync, device, since, upto)
@@ -105,6 +112,11 @@ def _send(txn: Txn, parcel: Parcel, outbox: EduOutbox, device: int, scope: bytes
             "messages": messages,
         }
         outbox.queue(txn, server, "m.direct_to_device", content)
+
+
+def _receive(txn: Txn, sender: str, event_type: str, messages: Messages, scope: bytes, now: int) -> None:
+    if to_device.is_new_transaction(txn, 0, scope, now):
+        to_device.queue(txn, addressed(txn, sender, event_type, messages))
 
 
 def addressed(txn: Txn, sender: str, event_type: str, messages: Messages) -> list[Addressed]:

@@ -34,7 +34,7 @@ CREATE TABLE destination (
 ) {hot};
 
 -- Events of other servers' users that this server passes on: joins, knocks and leaves that came in by a handshake.
-CREATE TABLE relayed_event (event {bigpk}) ;
+CREATE TABLE relayed_event (pos {bigpk}, event {bigint} NOT NULL);
 
 -- EDUs that must not get lost (messages to devices), in their order.
 CREATE TABLE edu_outbox (

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said on one server is heard on the other, also when one of them was away."""
+
+from typing import Any
+from urllib.parse import quote
+
+from tests.federation.case import FederationCase, Peer
+from tests.federation.test_joining import state_of
+from tests.harness.server import Session
+
+
+class Talking(FederationCase):
+    async def prepare(self, version: str = "12") -> None:
+        self.one, self.two = self.peers[:2]
+        self.alice, self.bob = await self.one.register("alice"), await self.two.register("bob")
+        self.room = await self.one.create_room(self.alice, preset="public_chat", room_version=version)
+        await self.two.join(self.bob, self.room, self.one.name)
+
+    async def hears(self, peer: Peer, user: Session, *texts: str, room: str = "") -> None:
+        async def check() -> bool:
+            said = await peer.bodies(user, room or self.room)
+            return [text for text in said if text in texts] == list(texts)
+
+        await self.until(check, f"{texts} at {peer.name}", advance=0.05)
+
+    async def test_messages_go_both_ways_in_every_version(self) -> None:
+        for version in ("1", "2", "3", "4", "5", "6", "10", "11", "12"):
+            await self.add_room(version)
+            await self.one.send(self.alice, self.room, "ping")
+            await self.hears(self.two, self.bob, "ping")
+            await self.two.send(self.bob, self.room, "pong")
+            await self.hears(self.one, self.alice, "ping", "pong")
+            self.assertEqual(
+                await state_of(self.one, self.alice, self.room), await state_of(self.two, self.bob, self.room)
+            )
+
+    async def add_room(self, version: str) -> None:
+        if not hasattr(self, "one"):
+            await self.prepare(version)
+            return
+        self.room = await self.one.create_room(self.alice, preset="public_chat", room_version=version)
+        await self.two.join(self.bob, self.room, self.one.name)
+
+    async def test_state_redactions_and_removals_arrive(self) -> None:
+        await self.prepare()
+        await self.one.set_state(self.alice, self.room, "m.room.topic", {"topic": "news"})
+        said = await self.one.send(self.alice, self.room, "oops")
+        await self.hears(self.two, self.bob, "oops")
+        self.assertEqual((await self.two.get(f"rooms/{quote(self.room)}/state/m.room.topic", self.bob))["topic"], "news")
+        await self.one.put(f"rooms/{quote(self.room)}/redact/{quote(said)}/r1", {}, self.alice)
+
+        async def redacted() -> bool:
+            found = await self.two.get(f"rooms/{quote(self.room)}/event/{quote(said)}", self.bob)
+            return found["content"] == {}
+
+        await self.until(redacted)
+        await self.one.post(f"rooms/{quote(self.room)}/kick", {"user_id": self.bob.user_id}, self.alice)
+
+        async def gone() -> bool:
+            return self.room not in (await self.two.get("joined_rooms", self.bob))["joined_rooms"]
+
+        await self.until(gone)
+
+    async def test_a_server_that_was_away_gets_what_it_missed(self) -> None:
+        await self.prepare()
+        await self.two.stop()
+        texts = [f"missed {n}" for n in range(60)]
+        for text in texts:
+            await self.one.send(self.alice, self.room, text)
+        await self.settle(0.3)
+        await self.two.start()
+        await self.hears(self.two, self.bob, *texts)
+
+    async def test_a_sender_that_restarts_sends_what_it_had_not(self) -> None:
+        await self.prepare()
+        await self.two.stop()
+        texts = [f"kept {n}" for n in range(5)]
+        for text in texts:
+            await self.one.send(self.alice, self.room, text)
+        await self.settle(0.3)
+        await self.one.stop()
+        await self.two.start()
+        await self.one.start()
+        await self.hears(self.two, self.bob, *texts)
+
+    async def test_a_signed_request_ends_the_waiting(self) -> None:
+        await self.prepare()
+        await self.two.stop()
+        await self.one.send(self.alice, self.room, "lost?")
+        await self.settle(0.3)
+        await self.two.start()
+        await self.two.send(self.bob, self.room, "I am back")
+
+        async def heard() -> bool:
+            return "lost?" in await self.two.bodies(self.bob, self.room)
+
+        await self.until(heard, "the message, without any time passing")
+
+    async def test_a_fork_ends_in_the_same_state(self) -> None:
+        await self.prepare("11")
+        levels = await self.one.get(f"rooms/{quote(self.room)}/state/m.room.power_levels", self.alice)
+        levels["users"][self.bob.user_id] = 100
+        await self.one.set_state(self.alice, self.room, "m.room.power_levels", levels)
+        await self.one.send(self.alice, self.room, "promoted")
+        await self.hears(self.two, self.bob, "promoted")
+        # Neither hears the other while both talk.
+        await self.two.stop()
+        for n in range(3):
+            await self.one.set_state(self.alice, self.room, "m.room.topic", {"topic": f"one {n}"})
+        await self.settle(0.2)
+        await self.one.stop()
+        await self.two.start()
+        for n in range(3):
+            await self.two.set_state(self.bob, self.room, "m.room.topic", {"topic": f"two {n}"})
+            await self.two.set_state(self.bob, self.room, "m.room.name", {"name": f"two {n}"})
+        await self.settle(0.2)
+        await self.one.start()
+
+        async def same() -> Any:
+            here = await state_of(self.one, self.alice, self.room)
+            there = await state_of(self.two, self.bob, self.room)
+            return here == there and ("m.room.name", "") in here
+
+        await self.until(same, "the same state", advance=0.5)
+
+
+class Three(Talking):
+    count = 3
+
+    async def test_whom_one_server_lets_in_the_others_hear_of(self) -> None:
+        await self.prepare()
+        three = self.peers[2]
+        carol = await three.register("carol")
+        await three.join(carol, self.room, self.two.name)
+
+        async def known() -> bool:
+            return (await self.one.members(self.alice, self.room)).get(carol.user_id) == "join"
+
+        await self.until(known, "carol", advance=0.05)
+        await three.send(carol, self.room, "hello from three")
+        await self.hears(self.one, self.alice, "hello from three")
+        await self.hears(self.two, self.bob, "hello from three")
+        await self.one.send(self.alice, self.room, "welcome")
+        await self.hears(three, carol, "hello from three", "welcome")
