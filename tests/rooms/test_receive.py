@@ -165,6 +165,22 @@ class Receiving(SpineCase):
             topic = self.far.event(Draft("m.room.message", {"body": "later"}, FAR), [join], current, 60_000)
             self.assertEqual((await self.receive(topic)).verdict, Verdict.ACCEPTED)
 
+    async def test_coming_back_to_a_room_takes_its_state_as_it_is_now(self) -> None:
+        await self.prepare("11")
+        await self.send(member(self.alice.user_id, "leave"))
+        meanwhile = self.far.event(Draft("m.room.message", {"body": "gone on"}, FAR), [self.join], self.state, 70_000)
+        current = {**await self.spine.state.all_current(self.room_id)}
+        del current[("m.room.guest_access", "")]
+        mine = Elsewhere("parley.test", ROOM_VERSIONS["11"], self.room_id)
+        back = mine.event(member(self.alice.user_id, "join"), [meanwhile], current, 80_000)
+        ids = {key: event.event_id for key, event in current.items()}
+        async with self.spine.locks.lock(self.room_id) as held:
+            done = await self.receiver.adopt(held, ROOM_VERSIONS["11"], back, ids, [])
+        self.assertEqual(done.verdict, Verdict.ACCEPTED, done.reason)
+        self.assertEqual([head.event_id for head in await self.heads(self.room_id)], [back.event_id])
+        now = await self.spine.state.all_current(self.room_id)
+        self.assertEqual({k: e.event_id for k, e in now.items()}, {**ids, back.key: back.event_id})
+
     async def test_an_outlier_gets_its_place_later(self) -> None:
         await self.prepare("11")
         event = await self.say("first seen by itself", [self.join])

@@ -25,10 +25,14 @@ from homeserver.services.rooms.snapshot import Snapshots
 from homeserver.services.rooms.stage import Author
 from homeserver.services.rooms.targets import encoded
 from storage import events, membership, names, relations, rooms
-from storage.append import LIVE, Append, Item, MemberRow, Redacting, Relating, append
+from storage.append import LIVE, Append, Appended, Item, MemberRow, Redacting, Relating, append
+from storage.envelope import Envelopes
 from storage.events import NewEvent
 from storage.rooms import RoomRow
 from storage.txn import Txn
+
+OUTLIERS_AT_ONCE = 500
+"""Outliers in one write: a large room must not keep the others waiting."""
 
 
 @attrs.frozen(slots=True)
@@ -87,7 +91,9 @@ class Receiver:
             flags, exceptions = await self._unread(event, found, flags)
         thread = None if found.link is None else found.link.thread
         return Item(
-            new=self._prepared(event.redacted() if redacted else event, found.auth, flags, thread),
+            new=self._prepared(
+                self._author.envelopes, event.redacted() if redacted else event, found.auth, flags, thread
+            ),
             place=LIVE if accepted else None,
             base=found.before.root,
             fixes=found.before.over,
@@ -115,10 +121,12 @@ class Receiver:
         unread = self._author.unread.at_append(members, event, may_notify)
         return flags | unread.flags, unread.exceptions
 
-    def _prepared(self, event: Event, auth: Sequence[int], flags: int, thread: int | None = None) -> NewEvent:
+    def _prepared(
+        self, envelopes: Envelopes, event: Event, auth: Sequence[int], flags: int, thread: int | None = None
+    ) -> NewEvent:
         pdu, span = encoded({key: value for key, value in event.pdu.items() if key != "unsigned"})
         return events.prepared(
-            self._author.envelopes,
+            envelopes,
             event,
             pdu,
             span,
@@ -131,9 +139,9 @@ class Receiver:
     def _is_local(self, user_id: str) -> bool:
         return user_id.endswith(":" + self._author.signer.server_name)
 
-    async def _write(self, room_id: str, room: int, plan: Append) -> None:
+    async def _write(self, room_id: str, room: int, plan: Append) -> Appended:
         try:
-            await self._db.write(append, plan)
+            return await self._db.write(append, plan)
         except Exception:
             self._author.unread.forget_room(room)
             raise
@@ -151,13 +159,19 @@ class Receiver:
         row, known, stale = await self._db.read(_known, room_id, [event.event_id for event in found], found)
         if row is None:
             raise LookupError(f"{room_id} is not a room of this server")
-        new = [event for event in found if event.event_id not in known]
-        items = self._outliers(ordered(new, known.keys()), known)
-        if items:
-            plan = self._outlier_plan(row.nid, row, items)
-            await self._write(room_id, row.nid, attrs.evolve(plan, replaces=stale))
+        new = ordered([event for event in found if event.event_id not in known], known.keys())
+        for start in range(0, len(new), OUTLIERS_AT_ONCE):
+            part = new[start : start + OUTLIERS_AT_ONCE]
+            items = await self._runtime.in_thread(self._outliers, part, known, Envelopes())
+            replaced = [stale[event.event_id] for event in part if event.event_id in stale]
+            plan = attrs.evolve(self._outlier_plan(row.nid, row, items), replaces=replaced)
+            done = await self._write(room_id, row.nid, plan)
+            for event, item, nid in zip(part, items, done.nids, strict=True):
+                known[event.event_id] = (nid, event, bool(item.new.flags & events.REJECTED))
 
-    def _outliers(self, found: Sequence[Event], known: Mapping[str, tuple[int, Event, bool]]) -> list[Item]:
+    def _outliers(
+        self, found: Sequence[Event], known: Mapping[str, tuple[int, Event, bool]], envelopes: Envelopes
+    ) -> list[Item]:
         """`known` is id -> (nid, event, whether rejected) of what is stored."""
         here = dict(known)
         items: list[Item] = []
@@ -167,7 +181,7 @@ class Receiver:
             if not _passes(event, [one for _, one, _ in auth], {e.event_id for _, e, bad in auth if bad}, here):
                 flags |= events.REJECTED
             here[event.event_id] = (-1 - len(items), event, bool(flags & events.REJECTED))
-            new = self._prepared(event, [nid for nid, _, _ in auth], flags)
+            new = self._prepared(envelopes, event, [nid for nid, _, _ in auth], flags)
             items.append(Item(new=new, place=None, state_known=False))
         return items
 
@@ -216,7 +230,7 @@ class Receiver:
         """
         room_id = held.require()
         row = await self._db.point(_row, room_id)
-        new = self._prepared(event, (), events.OUTLIER)
+        new = self._prepared(self._author.envelopes, event, (), events.OUTLIER)
         item = Item(new=new, place=None, state_known=False)
         plan = self._outlier_plan(row.nid if row else (room_id, version.id), row, [item])
         member = MemberRow(user_id, membership.KINDS[kind], -1, stripped)
@@ -280,7 +294,7 @@ def ordered(found: Sequence[Event], known: Container[str]) -> list[Event]:
 
 def _known(
     txn: Txn, room_id: str, event_ids: Sequence[str], found: Sequence[Event]
-) -> tuple[RoomRow | None, dict[str, tuple[int, Event, bool]], tuple[int, ...]]:
+) -> tuple[RoomRow | None, dict[str, tuple[int, Event, bool]], dict[str, int]]:
     """The room, what is stored of the events and of those they cite, and what of it is to be stored anew."""
     cited = {one for event in found for one in event.auth_event_ids}
     creates = {"$" + event.room_id[1:] for event in found if event.version.room_id_is_create_hash}
@@ -293,7 +307,7 @@ def _known(
         for event_id, (nid, event) in loaded.items()
         if event_id not in stale
     }
-    return _row(txn, room_id), known, tuple(stale.values())
+    return _row(txn, room_id), known, stale
 
 
 def _not_rejected(txn: Txn, event_ids: Sequence[str]) -> set[str]:
