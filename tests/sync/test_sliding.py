@@ -228,6 +228,7 @@ class SlidingSyncTest(SlidingCase):
         await self.send(self.alice, first, "unseen")
         answer = await self.slide(self.bob, answer["pos"], lists=lists)
         self.assertEqual(answer["rooms"], {})
+        self.assertEqual(answer["lists"]["all"]["count"], 1)
         fresh = await self.slide(self.bob, lists=lists, conn_id="fresh")
         self.assertEqual(set(fresh["rooms"]), {second})
 

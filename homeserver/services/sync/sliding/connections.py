@@ -71,6 +71,7 @@ class Connection:
     ordered: list[int] = attrs.field(factory=list)
     ordered_at: int = 0
     passing: dict[RoomListFilter, frozenset[int]] = attrs.field(factory=dict)
+    leaving: set[int] = attrs.field(factory=set)
     recency: dict[int, int] = attrs.field(factory=dict)
 
     def arrive(self, seq: int) -> bool:

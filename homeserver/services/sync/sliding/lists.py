@@ -19,6 +19,7 @@ from storage.sync_reads import Membership, memberships, senders_of
 from storage.txn import Txn
 
 NO_FILTER = RoomListFilter()
+PRESENT = (JOIN, INVITE, KNOCK)
 FILTERS_KEPT = 20
 
 
@@ -63,17 +64,37 @@ def refresh(txn: Txn, connection: Connection, usr: int, upto: int, changed: froz
         known = connection.standings
         fresh = {one.room: one for one in memberships(txn, usr, connection.standings_at)}
         known.update(fresh)
-    own = names.user_id(txn, usr)
-    ended = [one for one in fresh.values() if one.kind not in (JOIN, INVITE, KNOCK)]
+    ended = [one for one in fresh.values() if one.kind not in PRESENT]
     senders = senders_of(txn, [one.event for one in ended])
+    own = names.user_id(txn, usr)
     for one in ended:
-        sent = one.room in connection.sent or (connection.step is not None and one.room in connection.step.sent)
-        if one.forgotten or (one.kind != BAN and senders.get(one.event) == own and not sent):
+        if one.forgotten:
             known.pop(one.room)
+        elif one.kind != BAN and senders.get(one.event) == own:
+            connection.leaving.add(one.room)
+    told = _told_of_leaving(connection, known)
+    for room in told:
+        known.pop(room, None)
     connection.standings = known
     connection.standings_at = upto
-    connection.standings_changed += bool(fresh)
+    connection.standings_changed += bool(fresh or told)
     _refresh_recency(txn, connection, fresh, changed)
+
+
+def _told_of_leaving(connection: Connection, known: Mapping[int, Membership]) -> list[int]:
+    """Rooms that the user left, which leave the list once the client knows, or at once where it never had them.
+
+    Rooms that the user was kicked or banned from stay, so that the user gets to see it.
+    """
+    told = []
+    for room in list(connection.leaving):
+        standing, sent = known.get(room), connection.sent.get(room)
+        if standing is None or standing.kind in PRESENT:
+            connection.leaving.discard(room)
+        elif sent is None or sent.kind not in PRESENT:
+            connection.leaving.discard(room)
+            told.append(room)
+    return told
 
 
 def _refresh_recency(
