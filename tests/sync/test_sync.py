@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import orjson
 
+from storage import events, names
 from tests.harness.server import HomeserverCase, Session
 
 LAZY = {"room": {"state": {"lazy_load_members": True}}}
@@ -449,6 +450,37 @@ class SyncTest(HomeserverCase):
         await self.restart_server()
         self.assertEqual(bodies((await self.sync(self.bob, since))["rooms"]["join"][room]), ["kept"])
 
+    async def test_a_knock_shows_the_stripped_state(self) -> None:
+        rules = [{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
+        room = await self.create_room(self.alice, name="Door", initial_state=rules)
+        since = (await self.sync(self.bob))["next_batch"]
+        await self.request("POST", f"/_matrix/client/v3/knock/{quote(room)}", {}, self.bob, expect=200)
+        answer = await self.sync(self.bob, since)
+        events = answer["rooms"]["knock"][room]["knock_state"]["events"]
+        self.assertTrue({"m.room.name", "m.room.member"} <= {event["type"] for event in events})
+        await self.act(self.alice, room, "invite", {"user_id": self.bob.user_id})
+        rooms = (await self.sync(self.bob, answer["next_batch"]))["rooms"]
+        self.assertIn(room, rooms["invite"])
+        self.assertNotIn("knock", rooms)
+
+    async def test_nothing_new_costs_no_query(self) -> None:
+        await self.shared_room()
+        since = (await self.sync(self.bob))["next_batch"]
+        await self.sync(self.bob, since)
+        ran: list[str] = []
+        inline = self.app.base.db._inline
+        if inline is None:
+            return  # on PostgreSQL there is no connection of the reactor's own to listen on
+        inline.connection.set_trace_callback(ran.append)  # type: ignore[attr-defined]
+        for _ in range(3):
+            await self.sync(self.bob, since)
+        self.assertEqual(ran, [])
+        await self.request(
+            "PUT", f"/_matrix/client/v3/user/{quote(self.bob.user_id)}/account_data/a.b", {}, self.bob, expect=200
+        )
+        await self.sync(self.bob, since)
+        self.assertNotEqual(ran, [])
+
     async def test_relations_are_bundled(self) -> None:
         room = await self.shared_room()
         root = await self.send(self.alice, room, "root")
@@ -494,3 +526,39 @@ class PresenceTest(HomeserverCase):
         nothing = orjson.dumps({"presence": {"types": []}}).decode()
         answer = await self.sync(alice, since, set_presence="offline", filter=nothing)
         self.assertNotIn("presence", answer)
+
+
+class HoleTest(HomeserverCase):
+    settings = "presence: {enabled: false}"
+
+    async def test_a_timeline_is_not_shown_across_a_hole_in_the_history(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        room = await self.create_room(alice, preset="public_chat")
+        await self.join(bob, room)
+        since = (await self.sync(bob))["next_batch"]
+        await self.send(alice, room, "before the hole")
+        after = await self.send(alice, room, "after the hole")
+        await self.send(alice, room, "newest")
+        await self.app.base.db.write(make_hole, room, after)
+        for token in (since, None):
+            timeline = (await self.sync(bob, token))["rooms"]["join"][room]["timeline"]
+            self.assertEqual([event["content"]["body"] for event in timeline["events"]], ["after the hole", "newest"])
+            self.assertTrue(timeline["limited"])
+        older = await self.request(
+            "GET",
+            f"/_matrix/client/v3/rooms/{quote(room)}/messages",
+            None,
+            bob,
+            query={"dir": "b", "from": timeline["prev_batch"], "limit": 1},
+            expect=200,
+        )
+        self.assertEqual(older.json["chunk"][0]["content"]["body"], "before the hole")
+
+
+def make_hole(txn: Any, room_id: str, event_id: str) -> None:
+    """Note that what came before an event is missing, as federation does."""
+    room, event = names.room_nid(txn, room_id), events.nid_of(txn, event_id)
+    assert event is not None
+    txn.run(
+        "INSERT INTO gap (room, event, next_ord, missing) VALUES (?, ?, ?, ?)", (room, event, (event << 20) - 1, b"")
+    )
