@@ -19,6 +19,8 @@ from homeserver.services.rooms.transactions import scope_of
 
 SPEC = "https://spec.matrix.org/v1.19/client-server-api/#"
 REDACTION = "m.room.redaction"
+#: The greatest number that an event may hold.
+MAX_INTEGER = 2**53 - 1
 DELAY = "org.matrix.msc4140.delay"
 
 
@@ -82,6 +84,37 @@ class RoomSend:
         self._related.follow(caller, room_id, event_id, with_relations, body.get("reason"))
         return {"event_id": redaction}
 
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{roomId}/send/{eventType}",
+        limit="message",
+        guests=True,
+        spec="https://spec.matrix.org/legacy/client_server/r0.0.0.html",
+    )
+    async def send_once(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, str]:
+        """Sending without a transaction id, as scripts and test suites from before r0.0.1 still do."""
+        room_id, event_type = parse_room_id(call.params["roomId"]), call.params["eventType"]
+        require_not_suspended(caller)
+        if event_type == REDACTION:
+            draft = self._redaction(caller, body, body.get("redacts"), call)
+        else:
+            draft = Draft(event_type, body, caller.user_id, None, None, time_of(caller, call))
+        self._active(caller.usr)
+        return {"event_id": await self._sender.send(caller, room_id, draft)}
+
+    @endpoint(
+        "POST",
+        "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}",
+        limit="message",
+        guests=True,
+        optional_body=True,
+        spec="https://spec.matrix.org/legacy/client_server/r0.0.0.html",
+    )
+    async def redact_once(self, caller: User, call: Call, body: dict[str, Any]) -> dict[str, str]:
+        room_id = parse_room_id(call.params["roomId"])
+        draft = self._redaction(caller, body, call.params["eventId"], call)
+        return {"event_id": await self._sender.send(caller, room_id, draft)}
+
     def _redaction(self, caller: User, body: dict[str, Any], target: object, call: Call) -> Draft:
         """ "redacts" goes where the room's version wants it; the builder of events knows where."""
         if target is None:
@@ -108,6 +141,6 @@ def time_of(caller: User, call: Call) -> int | None:
     ts = call.query.get("ts")
     if ts is None:
         return None
-    if not ts.isdigit() or len(ts) > 15:
+    if not ts.isascii() or not ts.isdigit() or len(ts) > 16 or int(ts) > MAX_INTEGER:
         raise invalid_param("ts must be milliseconds since 1970")
     return int(ts)

@@ -61,6 +61,21 @@ class State(RoomCase):
         self.assertEqual((refused.status, refused.json["errcode"]), (400, "M_INVALID_PARAM"))
         self.assertEqual((await self.get(room, "m.room.tombstone")).status, 404)
 
+    async def test_sending_and_redacting_without_a_transaction_id(self) -> None:
+        room = await self.room()
+        path = f"{ROOMS}/{quote(room)}"
+        said = []
+        for _ in range(2):
+            sent = await self.request("POST", f"{path}/send/m.room.message", {"body": "x"}, token=self.bob.token)
+            said.append(sent.json["event_id"])
+        self.assertNotEqual(*said)
+        gone = f"{path}/redact/{quote(said[0], safe='')}"
+        self.assertEqual((await self.request("POST", gone, {}, token=self.bob.token)).status, 200)
+        self.assertEqual([(await self.event(room, one))["content"] for one in said], [{}, {"body": "x"}])
+        carol = await self.register("carol")
+        refused = await self.request("POST", f"{path}/send/m.room.message", {"body": "x"}, token=carol.token)
+        self.assertEqual((refused.status, refused.json["errcode"]), (403, "M_FORBIDDEN"))
+
     async def test_an_event_of_another_room_is_not_redacted(self) -> None:
         one, other = await self.room(), await self.room()
         said = (await self.say(other, {"body": "x"}, "1")).json["event_id"]
