@@ -8,11 +8,11 @@ Announces, per event in the timeline, ``event`` (room); per change of the curren
 members, ``membership`` (room and user).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
-from storage import events, membership, names, relations, rooms, state, txns, unread
+from storage import events, gaps, membership, names, relations, rooms, state, txns, unread
 from storage.events import NewEvent
 from storage.rooms import Head
 from storage.state import StateKey
@@ -101,6 +101,8 @@ class Append:
     """The last item becomes a head."""
     replaces: Sequence[int] = ()
     """Events that were noted without their auth events, and are stored anew."""
+    missing: Collection[str] = ()
+    """What the last item cites that is not here: a gap in the history."""
     stripped: Mapping[str, bytes] = attrs.field(factory=dict)
     """What local users that are invited (or knock) by these events may see of the room."""
 
@@ -124,7 +126,7 @@ def append(txn: Txn, plan: Append) -> Appended:
     positions = [txn.position() for _ in plan.items]
     nids = [at if item.existing is None else item.existing for item, at in zip(plan.items, positions, strict=True)]
     for item, nid in zip(plan.items, nids, strict=True):
-        if item.txn is not None:  # first, so that a resent request fails before anything is written
+        if item.txn is not None:
             txns.record(txn, item.txn[0], item.txn[1], nid, plan.now_s)
     room = plan.room if isinstance(plan.room, int) else rooms.create(txn, *plan.room)
     tree = StateTree(txn, room, plan.next_row)
@@ -157,6 +159,8 @@ def append(txn: Txn, plan: Append) -> Appended:
         state.set_current(txn, room, changed)
     for row in plan.members:
         _member_row(txn, plan, room, row, nids)
+    if plan.missing and last:
+        gaps.open_below(txn, room, head, last, plan.missing)
     heads = tuple(plan.kept_heads)
     if plan.advances and last:
         heads = (*heads, Head(head, before))

@@ -23,6 +23,7 @@ A statement with a line ``--@sqlite`` or ``--@postgresql`` above it runs on that
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -84,3 +85,10 @@ def any_of(dialect: Dialect, expression: str, values: Sequence[object]) -> tuple
     if values and all(type(value) is int for value in values):
         return f"{expression} IN (SELECT value FROM json_each(?))", [f"[{','.join(map(str, values))}]"]
     return f"{expression} IN ({','.join('?' * len(values))})", list(values)  # noqa: S608 - marks only
+
+
+@lru_cache(maxsize=512)
+def with_rows(sql: str, columns: int, rows: int) -> str:
+    """A statement whose ``{rows}`` are filled with that many rows of marks."""
+    row = f"({','.join('?' * columns)})"
+    return sql.replace("{rows}", ",".join([row] * rows))

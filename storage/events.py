@@ -134,7 +134,7 @@ def prepared(
 
 _INSERT = """INSERT INTO event
  (nid, ord, ts, state, thread, room, sender, depth, skey, etype, flags, codec, c0, id, auth, content, envelope)
- VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ VALUES {rows}"""
 
 
 def insert(
@@ -145,7 +145,7 @@ def insert(
     auth = [nid if nid >= 0 else chain[-1 - nid] for nid in new.auth]
     if any(one >= nid for one in auth):
         raise ValueError("auth events are stored before the event that cites them")
-    txn.put(
+    txn.bulk(
         _INSERT,
         (
             nid,

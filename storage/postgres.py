@@ -22,6 +22,11 @@ OWNER_KEY = 0x7061726C6579
 _translated = lru_cache(maxsize=4096)(to_postgresql)
 
 
+@lru_cache(maxsize=64)
+def _marks(count: int) -> str:
+    return f"({','.join(['%s'] * count)})"
+
+
 def _bytes(value: str | bytes | None, _cursor: object) -> bytes | None:
     return None if value is None else bytes.fromhex(value[2:])  # type: ignore[arg-type]
 
@@ -45,11 +50,13 @@ class PostgresTxn:
         self.clock = 0
         self.statements = 0
         self.pending: list[bytes] = []
+        self._rows: dict[str, list[bytes]] = {}
         self._cursor = connection.cursor()
         self._writing = writing
 
     def _answer(self, sql: str, params: Sequence[object]) -> None:
         cursor = self._cursor
+        self.gather()
         if self.pending:
             self.pending.append(cursor.mogrify(_translated(sql), params))
             text = b";\n".join(self.pending)
@@ -58,7 +65,17 @@ class PostgresTxn:
         else:
             cursor.execute(_translated(sql), params)
 
+    def gather(self) -> None:
+        """Makes statements of what `bulk` collected."""
+        if self._rows:
+            for sql, rows in self._rows.items():
+                head, _, tail = sql.partition("{rows}")
+                self.pending.append(b"".join((head.encode(), b",".join(rows), tail.encode())))
+            self._rows = {}
+
     def flush(self) -> None:
+        """Sends what is pending."""
+        self.gather()
         if self.pending:
             text = b";\n".join(self.pending)
             self.pending = []
@@ -84,13 +101,25 @@ class PostgresTxn:
     def put(self, sql: str, params: Sequence[object] = ()) -> None:
         self._refuse_reader()
         self.statements += 1
+        self.gather()
         self.pending.append(self._cursor.mogrify(_translated(sql), params))
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         self._refuse_reader()
         self.statements += 1
+        self.gather()
         text, mogrify = _translated(sql), self._cursor.mogrify
         self.pending.extend(mogrify(text, row) for row in rows)
+
+    def bulk(self, sql: str, row: Sequence[object]) -> None:
+        self._refuse_reader()
+        self.statements += 1
+        self._rows.setdefault(sql, []).append(self._cursor.mogrify(_marks(len(row)), row))
+
+    def forget(self) -> None:
+        """Drops what waits to be sent."""
+        self.pending = []
+        self._rows = {}
 
     def position(self) -> int:
         self._refuse_reader()
@@ -124,6 +153,7 @@ class PostgresWriter:
         txn.changes = []
         txn.clock = self.position
         txn.statements = 0
+        txn.forget()
         txn.pending = [b"BEGIN"]
 
     def mark(self) -> int:
@@ -138,6 +168,7 @@ class PostgresWriter:
             return txn.changes
         if txn.clock != self.position:
             txn.put("UPDATE clock SET position = ?", (txn.clock,))
+        txn.gather()
         txn.pending.append(b"COMMIT")
         txn.flush()
         self.position = txn.clock
@@ -145,7 +176,7 @@ class PostgresWriter:
         return txn.changes
 
     def rollback(self) -> None:
-        self.txn.pending = []
+        self.txn.forget()
         if self._connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
             self.txn.pending = [b"ROLLBACK"]
             self.txn.flush()
@@ -190,26 +221,28 @@ class PostgresDatabase:
         return connection
 
     def writer(self, names: Names) -> PostgresWriter:
-        """The writing connection. A killed predecessor's session may linger, so this asks for the lock for a few
-        seconds.
-        """
+        """The writing connection; raises `InUse`."""
         connection = self.connect()
-        for attempt in range(12):
-            if self._try_lock(connection):
-                return PostgresWriter(connection, names)
-            if attempt < 11:
-                Event().wait(0.25)
-        connection.close()
-        raise InUse("the database is in use by another Parley process")
-
-    def _try_lock(self, connection: psycopg2.extensions.connection) -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (OWNER_KEY,))
-            row = cursor.fetchone()
-            return bool(row and row[0])
+        if not take_lock(connection, OWNER_KEY):
+            connection.close()
+            raise InUse("the database is in use by another Parley process")
+        return PostgresWriter(connection, names)
 
     def reader(self, names: Names) -> PostgresTxn:
         return PostgresTxn(self.connect(options="-c default_transaction_read_only=on"), names, writing=False)
+
+
+def take_lock(connection: psycopg2.extensions.connection, key: int) -> bool:
+    """Takes an advisory lock for the session. A predecessor's session may linger, so this asks for a few seconds."""
+    with connection.cursor() as cursor:
+        for attempt in range(12):
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+            row = cursor.fetchone()
+            if row and row[0]:
+                return True
+            if attempt < 11:
+                Event().wait(0.25)
+    return False
 
 
 def connection_arguments(url: str) -> dict[str, Any]:

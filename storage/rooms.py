@@ -46,9 +46,11 @@ def create(txn: Txn, room_id: str, version: str) -> int:
 
 def advance(txn: Txn, nid: int, *, last: int, state: int, next_row: int, heads: Sequence[Head]) -> None:
     """What an append leaves in the row."""
-    txn.put(
-        "UPDATE room SET last = ?, state = ?, next_row = ?, heads = ? WHERE nid = ?",
-        (last, state, next_row, pack_heads(heads), nid),
+    # A room is in a batch once: its lock is held until the commit.
+    txn.bulk(
+        "UPDATE room SET last = v.column2, state = v.column3, next_row = v.column4, heads = v.column5 "
+        "FROM (VALUES {rows}) AS v WHERE room.nid = v.column1",
+        (nid, last, state, next_row, pack_heads(heads)),
     )
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from storage.caches import Names
-from storage.dialect import Dialect, any_of
+from storage.dialect import Dialect, any_of, with_rows
 from storage.envelope import Envelopes
 from storage.faults import InUse, Unavailable
 from storage.txn import Change
 
 BUSY_MS = 5_000
 """How long a statement waits for another program's lock."""
+
+LARGEST_PORTION = 32
+"""Rows of one statement; a power of two."""
 
 
 class SqliteTxn:
@@ -30,16 +33,22 @@ class SqliteTxn:
         self.envelopes = Envelopes()
         self.changes: list[Change] = []
         self.clock = 0
+        self.bulked = 0
+        self._rows: dict[str, list[Sequence[object]]] = {}
         self._cursor = connection.cursor()
         self._writing = writing
 
     def one(self, sql: str, params: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        if self._rows:
+            self.flush()
         rows = self._cursor.execute(
             sql, params
         ).fetchall()  # to the end: a half-read statement would keep its snapshot open
         return rows[0] if rows else None
 
     def all(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if self._rows:
+            self.flush()
         return self._cursor.execute(sql, params).fetchall()
 
     def any(self, expression: str, values: Sequence[object]) -> tuple[str, list[object]]:
@@ -47,15 +56,45 @@ class SqliteTxn:
 
     def run(self, sql: str, params: Sequence[object] = ()) -> int:
         self._refuse_reader()
+        self.flush()
         return self._cursor.execute(sql, params).rowcount
 
     def put(self, sql: str, params: Sequence[object] = ()) -> None:
         self._refuse_reader()
+        self.flush()
         self._cursor.execute(sql, params)
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         self._refuse_reader()
+        self.flush()
         self._cursor.executemany(sql, rows)
+
+    def bulk(self, sql: str, row: Sequence[object]) -> None:
+        self._refuse_reader()
+        self.bulked += 1
+        waiting = self._rows.get(sql)
+        if waiting is None:
+            self._rows[sql] = [row]
+        else:
+            waiting.append(row)
+
+    def flush(self) -> None:
+        """Runs what `bulk` collected, in portions of a few sizes, so that prepared statements are found again."""
+        if not self._rows:
+            return
+        collected, self._rows = self._rows, {}
+        for sql, rows in collected.items():
+            start, size = 0, LARGEST_PORTION
+            while start < len(rows):
+                while size > len(rows) - start:
+                    size //= 2
+                portion = rows[start : start + size]
+                self._cursor.execute(with_rows(sql, len(portion[0]), size), [value for row in portion for value in row])
+                start += size
+
+    def forget(self) -> None:
+        """Drops what `bulk` collected."""
+        self._rows = {}
 
     def position(self) -> int:
         self._refuse_reader()
@@ -90,15 +129,17 @@ class SqliteWriter:
         self.txn.fresh = Names()
         self.txn.changes = []
         self.txn.clock = self.position
+        self.txn.forget()
         self._connection.execute("BEGIN IMMEDIATE")
 
     def mark(self) -> int:
         """Changes when an item has written anything that must be undone with it."""
-        return self._connection.total_changes
+        return self._connection.total_changes + self.txn.bulked
 
     def commit(self) -> list[Change]:
         """Makes everything since `begin` durable; gives what was announced."""
         txn = self.txn
+        txn.flush()
         if txn.clock != self.position:
             self._connection.execute("UPDATE clock SET position = ?", (txn.clock,))
         self._connection.execute("COMMIT")

@@ -72,6 +72,14 @@ class Txn(Protocol):
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """`put` of the same statement for each row."""
 
+    def bulk(self, sql: str, row: Sequence[object]) -> None:
+        """One row of a statement that is run once for the rows of the whole batch, ``{rows}`` in it being ``VALUES``
+        rows.
+
+        It runs before the next other statement of the transaction, or before the commit. Few statements are few
+        moments in which the writer's thread has to wait for the interpreter.
+        """
+
     def position(self) -> int:
         """The next number of the one clock. Every durable change that somebody follows takes one."""
 

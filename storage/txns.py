@@ -10,8 +10,8 @@ KEPT_SECONDS = 24 * 3600
 
 
 def record(txn: Txn, device: int, scope: bytes, event: int, now_s: int) -> None:
-    """Notes what was sent. Raises `Duplicate` (on PostgreSQL at the commit) when the id was used before."""
-    txn.put("INSERT INTO txn (device, scope, event, at) VALUES (?, ?, ?, ?)", (device, scope, event, now_s))
+    """Notes what was sent. Raises `Duplicate` at the commit when the id was used before."""
+    txn.bulk("INSERT INTO txn (device, scope, event, at) VALUES {rows}", (device, scope, event, now_s))
 
 
 def event_of(txn: Txn, device: int, scope: bytes) -> int | None:

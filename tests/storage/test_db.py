@@ -27,6 +27,20 @@ def add(txn: Txn, who: int, what: str = "") -> int:
     return position
 
 
+def add_in_bulk(txn: Txn, who: int, fails: bool = False) -> int:
+    position = txn.position()
+    txn.bulk("INSERT INTO thing (pos, who, what) VALUES {rows}", (position, who, "bulk"))
+    if fails:
+        raise ValueError("after collecting")
+    return position
+
+
+def rename_in_bulk(txn: Txn, position: int, what: str) -> None:
+    txn.bulk(
+        "UPDATE thing SET what = v.column2 FROM (VALUES {rows}) AS v WHERE thing.pos = v.column1", (position, what)
+    )
+
+
 def bad_before(txn: Txn) -> None:
     txn.announce(Change(0, "thing"))
     raise ValueError("before writing")
@@ -93,6 +107,40 @@ class Writing(SynchronousTestCase):
         answers[2]()
         self.assertLessEqual(len(self.waiter.commits) - commits, 2)
         self.assertNotIn(0, [change.pos for commit in self.waiter.commits for change in commit.changes])
+
+    def test_rows_in_bulk_are_there_for_the_next_question_and_gone_with_their_item(self) -> None:
+        go = self.held_back()
+        answers = [self.waiter.submit(add_in_bulk, who, who in (5, 40)) for who in range(70)]
+        seen = self.waiter.submit(positions)
+        go.set()
+        kept = []
+        for who, answer in enumerate(answers):
+            if who in (5, 40):
+                self.assertRaises(ValueError, answer)
+            else:
+                kept.append(answer())
+        self.assertEqual(seen(), kept)
+        go = self.held_back()
+        renames = [self.waiter.submit(rename_in_bulk, position, f"n{position}") for position in kept]
+        go.set()
+        for rename in renames:
+            rename()
+        rows = self.waiter.read(lambda txn: txn.all("SELECT pos, what FROM thing ORDER BY pos"))
+        self.assertEqual(rows, [(position, f"n{position}") for position in kept])
+
+    def test_a_duplicate_among_rows_in_bulk_fails_alone(self) -> None:
+        position = self.waiter.write(add_in_bulk, 1)
+
+        def repeat(txn: Txn) -> None:
+            txn.bulk("INSERT INTO thing (pos, who, what) VALUES {rows}", (position, 2, ""))
+
+        go = self.held_back()
+        answers = [self.waiter.submit(add_in_bulk, who) for who in range(5)]
+        bad = self.waiter.submit(repeat)
+        go.set()
+        for answer in answers:
+            answer()
+        self.assertRaises(Duplicate, bad)
 
     def test_a_key_that_is_there_is_a_duplicate(self) -> None:
         position = self.waiter.write(add, 1)
