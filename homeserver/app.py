@@ -14,8 +14,7 @@ from homeserver.client_api.discovery import Capabilities, SupportContact, Versio
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
 from homeserver.client_api.setup import LocalCommands, Setup
-from homeserver.client_api.thirdparty import ThirdParty
-from homeserver.compose import accounts, e2e, federation, push, rooms, spine, sync, userdata
+from homeserver.compose import accounts, appservices, e2e, federation, push, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
 from homeserver.config.model import Config, Serve
 from homeserver.http.auth import Authenticate, ClientAuth
@@ -110,6 +109,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
     e2e_area = e2e.build(base, accounts_area)
     sync_area = sync.build(base, userdata_area, e2e_area, spine_area, rooms_area.access)
     areas = federation.Areas(accounts_area, userdata_area, spine_area, rooms_area, e2e_area)
+    appservices_area = appservices.build(base, accounts_area, userdata_area, spine_area)
     federation_area = federation.build(base, outbound, areas)
     client = [
         *discovery_pages(config),
@@ -120,6 +120,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
         *push_area.pages,
         *e2e_area.pages,
         *sync_area.pages,
+        *appservices_area.pages,
     ]
     pages: dict[Serve, Sequence[object]] = {
         "client": client,
@@ -189,7 +190,6 @@ def discovery_pages(config: Config) -> list[object]:
         Versions(),
         WellKnown(config.base_url, config.federation.delegate if config.federation.enabled else None, support),
         Capabilities(config.rooms.default_version, versions, capabilities),
-        ThirdParty(),
     ]
 
 

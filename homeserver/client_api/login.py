@@ -5,7 +5,7 @@ import msgspec
 
 from homeserver.http.auth import token_of
 from homeserver.http.endpoint import Anyone, Call, User, endpoint
-from homeserver.protocol.errors import MatrixError, forbidden
+from homeserver.protocol.errors import unknown_token
 from homeserver.services.login import Login
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
@@ -34,12 +34,11 @@ class LoginPage:
         return await self._login.log_in(body, service)
 
     async def _service(self, call: Call) -> User:
-        try:
-            return await self._sessions.by_token(token_of(call), ip=call.client_ip)
-        except MatrixError as error:
-            if error.errcode == "M_MISSING_TOKEN":
-                raise
-            raise forbidden("The token is not an application service's") from None
+        """ "without a valid as_token, the endpoints will return M_MISSING_TOKEN or M_UNKNOWN_TOKEN" """
+        user = await self._sessions.by_token(token_of(call), ip=call.client_ip)
+        if user.appservice_id is None:
+            raise unknown_token()
+        return user
 
     @endpoint(
         "POST",

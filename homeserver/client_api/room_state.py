@@ -29,7 +29,9 @@ CheckAlias = Callable[[str, Mapping[str, Any], Mapping[str, Any]], Awaitable[Non
 class MemberState(Protocol):
     """Who changes memberships (`services.rooms.membership`); by state event they obey the same checks."""
 
-    async def put_state(self, user: User, room_id: str, target: str, content: Mapping[str, Any]) -> str: ...
+    async def put_state(
+        self, user: User, room_id: str, target: str, content: Mapping[str, Any], ts: int | None = None
+    ) -> str: ...
 
 
 class AliasState(Protocol):
@@ -72,7 +74,8 @@ class RoomStatePage:
             later = Scheduled(room_id, event_type, state_key, body, delay)
             return {"delay_id": await self._delays.schedule(caller, later, None)}
         if event_type == MEMBER:
-            return {"event_id": await self._members.put_state(caller, room_id, state_key, body)}
+            ts = time_of(caller, call)
+            return {"event_id": await self._members.put_state(caller, room_id, state_key, body, ts)}
         if event_type == CANONICAL_ALIAS and state_key == "":
             before = await self._sender.current_content(room_id, (CANONICAL_ALIAS, ""))
             await self._aliases.check_canonical(room_id, body, before)

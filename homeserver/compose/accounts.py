@@ -16,8 +16,8 @@ from homeserver.client_api.reporting import ReportPage
 from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
 from homeserver.client_api.turn import TurnPage
+from homeserver.compose import registered
 from homeserver.compose.base import Base
-from homeserver.config import appservice
 from homeserver.services import accounts
 from homeserver.services.admin import Whois
 from homeserver.services.appservices.registry import AppServices
@@ -46,6 +46,7 @@ class Accounts:
 
     sessions: Sessions
     services: AppServices
+    registered: registered.Registered
     uia: InteractiveAuth
     registrar: Registrar
     login: Login
@@ -59,8 +60,8 @@ class Accounts:
 def build(base: Base) -> Accounts:
     """The services and pages of accounts."""
     config, db, runtime = base.config, base.db, base.runtime
-    services = AppServices(appservice.load(config.appservices), config.server_name, db, runtime)
-    base.lifecycle.on_start(services.make_senders)
+    names = registered.build(base)
+    services = names.services
     sessions = Sessions(db, runtime, services if config.appservices else None)
     base.lifecycle.on_stop(sessions.flush)
     db.on_reset(sessions.forget_everybody)
@@ -73,7 +74,7 @@ def build(base: Base) -> Accounts:
     registrar = Registrar(config.server_name, config.registration, db, runtime, passwords, login, services)
     uia = InteractiveAuth(db, runtime, credentials, contacts)
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
-    profiles = Profiles(config.server_name, db, base.elsewhere.profiles)
+    profiles = Profiles(config.server_name, db, base.elsewhere.profiles, names.queries)
     openid = OpenId(config.server_name, db, runtime)
     files = MediaFiles(config.media_dir)
     base.lifecycle.on_start(files.clear_incoming)
@@ -95,7 +96,7 @@ def build(base: Base) -> Accounts:
         ReportPage(Reports(db, runtime)),
         TurnPage(),
     )
-    return Accounts(sessions, services, uia, registrar, login, local, profiles, openid, media, pages)
+    return Accounts(sessions, services, names, uia, registrar, login, local, profiles, openid, media, pages)
 
 
 def previews(base: Base, media: MediaStore) -> Previews:

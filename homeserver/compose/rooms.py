@@ -80,7 +80,9 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
     """The services and pages of this area."""
     db, server_name = base.db, base.config.server_name
     access = RoomAccess(db)
-    aliases = Aliases(db, server_name, access, spine.state, spine.sender, base.elsewhere.aliases)
+    aliases = Aliases(
+        db, server_name, access, spine.state, spine.sender, base.elsewhere.aliases, accounts.registered.queries
+    )
     settings = RoomSettings(db, userdata.push_rules)
     writer = MemberWriter(db, spine.locks, spine.sender, spine.snapshots)
     personal = Personal(accounts.profiles, userdata.data, settings)

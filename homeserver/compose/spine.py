@@ -62,7 +62,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
     remote = None if reach is None else reach(RoomParts(locks, snapshots, author, receiver))
     people = People(config.server_name, accounts.profiles, userdata.data, remote)
     creation = RoomCreation(runtime, db, locks, snapshots, author, people, config.rooms.default_version)
-    requests = RoomRequests(creation, config.server_name)
+    requests = RoomRequests(creation, config.server_name, accounts.services.check_alias)
     _forget_old_transactions(base)
     return Spine(
         locks=locks,

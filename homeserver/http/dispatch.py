@@ -158,7 +158,7 @@ class Dispatcher:
             user = caller.user
         if user is None:
             self._limits.take(limit, network_of(call.client_ip), self._monotonic())
-        elif user.appservice_id is None:
+        elif user.is_limited:
             self._limits.take(limit, user.usr, self._monotonic())
 
 

@@ -11,7 +11,8 @@ class User:
     """The account and device behind an access token.
 
     `usr` is the account's number in the database, `device` the device's (0 when the token has no device), `token` the
-    number of the access token itself (0 for an application service acting as the user).
+    number of the access token itself (0 for an application service acting as the user). `is_limited` is whether rate
+    limits count.
     """
 
     user_id: str
@@ -23,6 +24,7 @@ class User:
     token: int = 0
     appservice_id: str | None = None
     is_suspended: bool = False
+    is_limited: bool = True
 
 
 def user_locked() -> MatrixError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the server asks others for something by HTTP without being led to private addresses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address as V4
 from ipaddress import IPv6Address as V6
 from ipaddress import ip_address, ip_network
@@ -45,6 +45,10 @@ BROWSER = "Mozilla/5.0 (compatible; Parley; bot; +https://spec.matrix.org/)"
 
 class NoAnswer(Exception):
     """The other side could not be asked, did not answer, or not with what was expected."""
+
+
+class TooLate(NoAnswer):
+    """The other side did not answer in time."""
 
 
 @attrs.frozen
@@ -316,6 +320,29 @@ class Egress:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
             raise NoAnswer("it did not answer with JSON") from None
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        timeout: float,
+        largest: int,
+    ) -> tuple[int, bytes]:
+        """Status and body of whatever the answer is. Raises TooLate, and NoAnswer when nothing or too much comes."""
+        sent = Headers({name: [value] for name, value in headers.items()})
+        producer = None if body is None else cast(IBodyProducer, _Body(body))
+        begun = self._clock.seconds()
+        try:
+            asked = self._agent.request(method.encode("ascii"), url.encode("ascii"), sent, producer)
+            response: Any = await asked.addTimeout(timeout, self._clock)
+            return response.code, await self._body(response, WholeBody(largest), timeout)
+        except Exception as error:
+            if self._clock.seconds() - begun >= timeout:  # by its type one cannot tell who ended the connection
+                raise TooLate(f"it did not answer within {timeout:g} seconds") from error
+            raise error if isinstance(error, NoAnswer) else NoAnswer(f"{type(error).__name__}: {error}") from error
 
     async def get(
         self, url: str, *, accept: str, timeout: float = 10.0, largest: int, cut: bool = False, language: str = "en"

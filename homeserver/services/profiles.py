@@ -28,6 +28,13 @@ class RemoteProfiles(Protocol):
         """The profile, or one field of it; raises MatrixError."""
 
 
+class Absent(Protocol):
+    """Port to the application services: who may make a user that is asked for."""
+
+    async def user(self, user_id: str) -> bool:
+        """Whether the user exists now."""
+
+
 class NoRemoteProfiles:
     """Stands in while this server does not federate."""
 
@@ -38,16 +45,19 @@ class NoRemoteProfiles:
 class Profiles:
     """Profiles of local users, and through a port those of others."""
 
-    def __init__(self, server_name: str, database: Database, remote: RemoteProfiles) -> None:
+    def __init__(
+        self, server_name: str, database: Database, remote: RemoteProfiles, absent: Absent | None = None
+    ) -> None:
         self._server_name = server_name
         self._database = database
         self._remote = remote
+        self._absent = absent
 
     async def everything(self, user_id: str) -> Mapping[str, object]:
         """All fields; raises M_NOT_FOUND for a user who does not exist."""
         if parse_user_id(user_id).server != self._server_name:
             return await self._remote.query(user_id, None)
-        found = await self._database.point(_profile, user_id)
+        found = await self._found(user_id)
         if found is None:
             raise not_found("There is no such user")
         return {name: orjson.Fragment(value) for name, value in found.items()}
@@ -60,10 +70,17 @@ class Profiles:
             if name not in answer:
                 raise not_found("The field is not set")
             return {name: answer[name]}
-        found = await self._database.point(_profile, user_id)
+        found = await self._found(user_id)
         if found is None or name not in found:
             raise not_found("The field is not set")
         return {name: orjson.Fragment(found[name])}
+
+    async def _found(self, user_id: str) -> Mapping[str, bytes] | None:
+        """The profile of a local user, whom an application service may make now."""
+        found = await self._database.point(_profile, user_id)
+        if found is None and self._absent is not None and await self._absent.user(user_id):
+            found = await self._database.point(_profile, user_id)
+        return found
 
     async def for_member(self, user_id: str) -> Mapping[str, str]:
         """Display name and avatar of a local user for a membership event, those that are set."""

@@ -29,11 +29,16 @@ class Typing:
         self._notifier = notifier
         self._rooms: dict[int, dict[str, IDelayedCall]] = {}
         self._observers: list[Observer] = []
+        self._watchers: list[Callable[[int], None]] = []
         database.subscribe(self._published)
 
     def observe(self, observer: Observer) -> None:
         """Have local starts and stops told to `observer`, for other servers."""
         self._observers.append(observer)
+
+    def watch(self, watcher: Callable[[int], None]) -> None:
+        """Have the number of each room told to `watcher` in which anybody starts or stops."""
+        self._watchers.append(watcher)
 
     async def set(self, user: User, room_id: str, typing: bool, timeout_ms: int | None = None) -> None:
         """A local user starts, goes on or stops. Raises M_FORBIDDEN when they are not in the room."""
@@ -93,6 +98,8 @@ class Typing:
             if not people:
                 del self._rooms[room]
         self._notifier.typing_changed(room)
+        for watcher in self._watchers:
+            watcher(room)
         return True
 
     def _expire(self, room: int, user_id: str, room_id: str | None) -> None:

@@ -25,7 +25,7 @@ from homeserver.protocol.errors import MatrixError, Rejected, missing_token, unk
 
 ALICE = User("@alice:test", 1, "DEVICE", 10)
 GUEST = User("@1:test", 2, "DEVICE", 11, is_guest=True)
-BRIDGE = User("@bridge:test", 3, None, 0, appservice_id="bridge")
+BRIDGE = User("@bridge:test", 3, None, 0, appservice_id="bridge", is_limited=False)
 
 
 class Sessions:

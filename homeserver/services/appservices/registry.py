@@ -29,6 +29,15 @@ class AppServices:
         self._by_token = {digest(one.as_token): one for one in registrations}
 
     @property
+    def all(self) -> Sequence[AppServiceRegistration]:
+        """Every service."""
+        return tuple(self._by_id.values())
+
+    def get(self, appservice_id: str) -> AppServiceRegistration | None:
+        """The service with this id."""
+        return self._by_id.get(appservice_id)
+
+    @property
     def tokens(self) -> Container[bytes]:
         """Hashes of the tokens that services authenticate with."""
         return self._by_token
@@ -63,6 +72,8 @@ class AppServices:
             is_admin=account.admin,
             appservice_id=service.id,
             is_suspended=account.suspended,
+            # "Whether requests from masqueraded users are rate-limited. The sender is excluded."
+            is_limited=service.rate_limited and account.user_id != self._sender(service),
         )
         return Acting(user, account.locked)
 
@@ -80,12 +91,36 @@ class AppServices:
                 return one.id
         return None
 
-    def exclusive_alias_owner(self, alias: str) -> str | None:
-        """The id of the application service that alone may make this alias."""
+    def interested_in_user(self, user_id: str) -> list[AppServiceRegistration]:
+        """The services with a namespace that this local user lies in."""
+        if not is_user_id(user_id) or parse_user_id(user_id).server != self._server_name:
+            return []
+        return [one for one in self._by_id.values() if _any_covers(one.users, user_id)]
+
+    def interested_in_alias(self, alias: str) -> list[AppServiceRegistration]:
+        """The services with a namespace that this local alias lies in."""
+        return [one for one in self._by_id.values() if _any_covers(one.aliases, alias)]
+
+    def speaking(self, protocol: str | None) -> list[AppServiceRegistration]:
+        """The services that bridge this network; None: any."""
+        return [one for one in self._by_id.values() if one.protocols and protocol in (None, *one.protocols)]
+
+    def check_alias(self, appservice_id: str | None, alias: str) -> None:
+        """Raise M_EXCLUSIVE for who may not make or delete the alias.
+
+        "Application services which attempt to create [...] aliases outside of their defined namespaces [...] Similarly,
+        normal users who attempt to create [...] aliases inside an application service-defined namespace".
+        """
+        if appservice_id is not None and not self.owns_alias(appservice_id, alias):
+            raise MatrixError(400, "M_EXCLUSIVE", "The alias is outside of the application service's namespaces")
         for one in self._by_id.values():
-            if _any_covers([n for n in one.aliases if n.exclusive], alias):
-                return one.id
-        return None
+            if one.id != appservice_id and _any_covers([n for n in one.aliases if n.exclusive], alias):
+                raise MatrixError(400, "M_EXCLUSIVE", "The alias is reserved by an application service")
+
+    def owns_alias(self, appservice_id: str, alias: str) -> bool:
+        """Whether an alias lies in a namespace of that service."""
+        service = self._by_id.get(appservice_id)
+        return service is not None and _any_covers(service.aliases, alias)
 
     def _sender(self, service: AppServiceRegistration) -> str:
         return f"@{service.sender_localpart}:{self._server_name}"

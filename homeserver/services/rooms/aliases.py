@@ -35,6 +35,16 @@ class RemoteAliases(Protocol):
     async def resolve(self, alias: str, server: str) -> ResolvedAlias | None: ...
 
 
+class Reserved(Protocol):
+    """Whose aliases are whose, among application services, and who makes one when it is asked for."""
+
+    def check_alias(self, appservice_id: str | None, alias: str) -> None:
+        """Raises M_EXCLUSIVE."""
+
+    async def alias(self, alias: str) -> bool:
+        """Whether an application service has made the alias now."""
+
+
 class Aliases:
     """Aliases of this server, and of others where federation is wired in."""
 
@@ -46,6 +56,7 @@ class Aliases:
         state: RoomState,
         sender: Sender,
         remote: RemoteAliases | None = None,
+        reserved: Reserved | None = None,
     ) -> None:
         self._db = db
         self._server_name = server_name
@@ -53,6 +64,7 @@ class Aliases:
         self._state = state
         self._sender = sender
         self._remote = remote
+        self._reserved = reserved
 
     async def resolve(self, alias: str) -> ResolvedAlias:
         """Where an alias leads; raises M_INVALID_PARAM for what is none, M_NOT_FOUND for one that leads nowhere."""
@@ -60,6 +72,8 @@ class Aliases:
         found: ResolvedAlias | None = None
         if server == self._server_name:
             found = await self._db.read(_resolve, alias, self._server_name)
+            if found is None and self._reserved is not None and await self._reserved.alias(alias):
+                found = await self._db.read(_resolve, alias, self._server_name)
         elif self._remote is not None:
             found = await self._remote.resolve(alias, server)
         if found is None:
@@ -75,7 +89,9 @@ class Aliases:
         room = await self._db.point(names.room_nid, room_id)
         if room is None:
             raise not_found("There is no such room")
-        if not user.is_admin and not await self._access.is_joined(user.usr, room_id):
+        if self._reserved is not None:
+            self._reserved.check_alias(user.appservice_id, alias)
+        if not user.is_admin and user.appservice_id is None and not await self._access.is_joined(user.usr, room_id):
             raise forbidden("You must be in the room to make an alias for it")
         if not await self._db.write(rows.add, alias, room, user.user_id):
             raise MatrixError(409, "M_UNKNOWN", f"Room alias {alias} already exists.")
@@ -88,8 +104,11 @@ class Aliases:
         found = await self._db.point(rows.find, alias)
         if found is None:
             raise not_found(f"Room alias {alias} not found.")
+        if self._reserved is not None:
+            self._reserved.check_alias(user.appservice_id, alias)
         room_id = await self._db.point(names.room_id, found.room)
-        if found.creator != user.usr and not user.is_admin and not await self.may_curate(user, room_id):
+        own = user.appservice_id is not None or user.is_admin
+        if found.creator != user.usr and not own and not await self.may_curate(user, room_id):
             raise forbidden("You may not delete this alias")
         if not await self._db.write(rows.remove, alias):
             raise not_found(f"Room alias {alias} not found.")

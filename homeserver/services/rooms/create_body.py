@@ -4,6 +4,7 @@
 https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -46,9 +47,13 @@ class CreateBody(msgspec.Struct):
 class RoomRequests:
     """Makes rooms of request bodies, for clients and for upgrades."""
 
-    def __init__(self, creation: RoomCreation, server_name: str) -> None:
+    def __init__(
+        self, creation: RoomCreation, server_name: str, check_alias: Callable[[str | None, str], None] | None = None
+    ) -> None:
+        """`check_alias(appservice_id, alias)` raises M_EXCLUSIVE for an alias that only a service may make."""
         self._creation = creation
         self._server_name = server_name
+        self._check_alias = check_alias
 
     async def create(self, user: User, body: dict[str, Any] | CreateBody) -> str:
         """The id of a room made as the body asks. Raises what `RoomCreation.create` raises, and M_BAD_JSON."""
@@ -61,7 +66,10 @@ class RoomRequests:
             raise MatrixError(403, "M_FORBIDDEN", "This server knows no identity server to invite by address")
         listed = body.visibility == "public"
         version = self._creation.version(body.room_version)
-        return await self._creation.create(user, version, self._wishes(body, listed), listed=listed)
+        wishes = self._wishes(body, listed)
+        if wishes.alias is not None and self._check_alias is not None:
+            self._check_alias(user.appservice_id, wishes.alias)
+        return await self._creation.create(user, version, wishes, listed=listed)
 
     def _wishes(self, body: CreateBody, listed: bool) -> Wishes:
         return Wishes(

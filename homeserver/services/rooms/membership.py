@@ -105,7 +105,7 @@ class MemberWriter:
         self._sender = sender
         self._snapshots = snapshots
 
-    async def change(self, user: User, room_id: str, target: str, decide: Decide) -> str | None:
+    async def change(self, user: User, room_id: str, target: str, decide: Decide, ts: int | None = None) -> str | None:
         """Write what `decide` says the target's membership becomes, sent by `user`; returns the event that stands then.
 
         None or the content that stands already write nothing. Raises M_FORBIDDEN when the room's rules refuse it.
@@ -118,7 +118,7 @@ class MemberWriter:
                 return None if before is None else before.event_id
             if before is not None and before.content == content and before.sender == user.user_id:
                 return before.event_id
-            draft = Draft(MEMBER, dict(content), user.user_id, target)
+            draft = Draft(MEMBER, dict(content), user.user_id, target, None, ts)
             return (await self._sender.append_in(held, [draft]))[0]
 
     async def _current(self, room_id: str, keys: Sequence[StateKey]) -> dict[StateKey, Event]:
@@ -226,7 +226,9 @@ class Membership:
         content = {"membership": "invite", **_reason(reason), **(extra or {})}
         await self._invite(user, room_id, invitee, content)
 
-    async def _invite(self, user: User, room_id: str, invitee: str, content: Content) -> str | None:
+    async def _invite(
+        self, user: User, room_id: str, invitee: str, content: Content, ts: int | None = None
+    ) -> str | None:
         await self._policy.check(user.user_id, invitee)
         if server_of(invitee) != server_of(user.user_id):
             if self._remote is None:
@@ -237,7 +239,7 @@ class Membership:
         async def decide(case: Case) -> Content:
             return wanted
 
-        return await self._writer.change(user, room_id, invitee, decide)
+        return await self._writer.change(user, room_id, invitee, decide, ts)
 
     # Going out
 
@@ -312,10 +314,11 @@ class Membership:
 
     # By state event
 
-    async def put_state(self, user: User, room_id: str, target: str, content: Content) -> str:
+    async def put_state(self, user: User, room_id: str, target: str, content: Content, ts: int | None = None) -> str:
         """Change a membership as `PUT …/state/m.room.member/{target}` does; returns the event that stands then.
 
-        Names and avatars that the content leaves out are filled in from the profile of whom they are about.
+        Names and avatars that the content leaves out are filled in from the profile of whom they are about. `ts` is
+        the time that an application service gives it.
         """
         require_not_suspended(user)
         await self._known(room_id)
@@ -326,7 +329,7 @@ class Membership:
             raise invalid_param("The state key of a membership must be a user id")
         given = {key: value for key, value in content.items() if key not in RESERVED}
         if kind == "invite":
-            event_id = await self._invite(user, room_id, target, given)
+            event_id = await self._invite(user, room_id, target, given, ts)
         else:
             own = target == user.user_id and kind in ("join", "knock")
             filled = {**(await self._profiles.for_member(target) if own else {}), **given}
@@ -336,7 +339,7 @@ class Membership:
                     return await self._admitted(user, case, filled)
                 return filled
 
-            event_id = await self._writer.change(user, room_id, target, decide)
+            event_id = await self._writer.change(user, room_id, target, decide, ts)
         if event_id is None:
             raise MatrixError(500, "M_UNKNOWN", "The membership was not written")
         return event_id

@@ -28,6 +28,7 @@ from storage.txn import Txn
 MEMBER = "m.room.member"
 REDACTION = "m.room.redaction"
 EVERYTHING = 2**62
+NOBODY = User("", 0, None, 0)
 
 
 @attrs.frozen(slots=True)
@@ -71,6 +72,16 @@ class Renderer:
         details = _details(txn, found, user, ignored, EVERYTHING)
         now = self._now_ms()
         return [self._event(event, user, details, now, None) for event in found]
+
+    def for_services(self, txn: Txn, found: Sequence[StoredEvent]) -> list[dict[str, Any]]:
+        """The same for application services: with room ids and predecessors, and nothing that is one user's."""
+        details = attrs.evolve(
+            _details(txn, found, NOBODY, frozenset(), 0),
+            replaced=_predecessors(txn, found, events.places(txn, [event.nid for event in found])),
+        )
+        now = self._now_ms()
+        rooms = {room: names.room_id(txn, room) for room in {event.room for event in found}}
+        return [self._event(event, NOBODY, details, now, rooms[event.room]) for event in found]
 
     def _event(self, event: StoredEvent, user: User, details: Details, now: int, room_id: str | None) -> dict[str, Any]:
         shown = self._bare(event, details, room_id)
@@ -178,10 +189,8 @@ def _redacted_because(txn: Txn, nids: Sequence[int]) -> dict[int, StoredEvent]:
     return found
 
 
-def _replaced(
-    txn: Txn, found: Sequence[StoredEvent], places: Mapping[int, Place], user: User
-) -> tuple[dict[int, StoredEvent], frozenset[int]]:
-    """What each state event took the place of, and where that content is not for the user: from before their join."""
+def _predecessors(txn: Txn, found: Sequence[StoredEvent], places: Mapping[int, Place]) -> dict[int, StoredEvent]:
+    """What each state event took the place of."""
     before: dict[int, int] = {}
     trees = {room: StateTree(txn, room) for room in {event.room for event in found}}
     for event in found:
@@ -190,18 +199,27 @@ def _replaced(
             nid = trees[event.room].get(place.state, place.skey)
             if nid is not None and nid != event.nid:
                 before[event.nid] = nid
+    stored = events.by_nids(txn, set(before.values())) if before else {}
+    return {nid: stored[one] for nid, one in before.items() if one in stored}
+
+
+def _replaced(
+    txn: Txn, found: Sequence[StoredEvent], places: Mapping[int, Place], user: User
+) -> tuple[dict[int, StoredEvent], frozenset[int]]:
+    """What each state event took the place of, and where that content is not for the user: from before their join."""
+    before = _predecessors(txn, found, places)
     if not before:
         return {}, frozenset()
-    stored = events.by_nids(txn, set(before.values()))
     oldest = min(event.nid for event in found)
-    standing: dict[int, Membership | None] = {room: membership_of(txn, user.usr, room) for room in trees}
+    rooms = {event.room for event in found}
+    standing: dict[int, Membership | None] = {room: membership_of(txn, user.usr, room) for room in rooms}
     hides = set()
     for event in found:
         own = standing[event.room]
         since = own.since if own is not None and own.kind == JOIN else oldest
-        if event.nid in before and before[event.nid] < min(since, oldest):
+        if event.nid in before and before[event.nid].nid < min(since, oldest):
             hides.add(event.nid)
-    return {nid: stored[one] for nid, one in before.items() if one in stored}, frozenset(hides)
+    return before, frozenset(hides)
 
 
 def _memberships(txn: Txn, found: Sequence[StoredEvent], places: Mapping[int, Place], user: User) -> dict[int, str]:
