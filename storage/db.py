@@ -94,6 +94,10 @@ def open_database(url: str, *, synchronous: str = "FULL") -> Database:
     raise ValueError("the database URL must start with sqlite:/// or postgresql://")
 
 
+_Done = Callable[[Any, Exception | None], None]
+_Jobs = SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...], bool, _Done] | None]
+
+
 class Engine:
     """The threads of one database. `on_commit` is called on the writer's thread, in commit order."""
 
@@ -116,10 +120,8 @@ class Engine:
         self._writer: _Writer | None = None
         self._reset = False
         self._readers = readers
-        self._reads: SimpleQueue[
-            tuple[Callable[..., Any], tuple[Any, ...], bool, Callable[[Any, Exception | None], None]] | None
-        ]
-        self._reads = SimpleQueue()
+        self._reads: _Jobs = SimpleQueue()
+        self._quick_reads: _Jobs = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._checkpoint_wanted = threading.Event()
         self._log_is_long = False
@@ -143,7 +145,9 @@ class Engine:
         position = self._writer.position
         self._start_thread("parley-writer", self._write_forever)
         for number in range(self._readers):
-            self._start_thread(f"parley-reader-{number}", self._read_forever)
+            self._start_thread(f"parley-reader-{number}", self._read_forever, self._reads)
+        if not self.database.inline_reads:
+            self._start_thread("parley-quick-reader", self._read_forever, self._quick_reads)
         if isinstance(self.database, SqliteDatabase):
             self._start_thread("parley-checkpoint", self._checkpoint_forever, self.database)
         return position
@@ -160,6 +164,7 @@ class Engine:
             self._wake.notify()
         for _ in range(self._readers):
             self._reads.put(None)
+        self._quick_reads.put(None)
         self._checkpoint_wanted.set()
         for thread in self._threads:
             thread.join()
@@ -260,21 +265,20 @@ class Engine:
 
     # ---- reading ----
 
-    def read(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        snapshot: bool,
-        done: Callable[[Any, Exception | None], None],
-    ) -> None:
-        """Runs ``fn(txn, *args)`` on a reader thread and calls `done` there. With `snapshot` all its statements see one
-        moment.
+    def read(self, fn: Callable[..., Any], args: tuple[Any, ...], snapshot: bool, done: _Done) -> None:
+        """Runs ``fn(txn, *args)`` on a reader thread and calls `done` there.
+
+        With `snapshot` all its statements see one moment.
         """
         self._reads.put((fn, args, snapshot, done))
 
-    def _read_forever(self) -> None:
+    def read_quickly(self, fn: Callable[..., Any], args: tuple[Any, ...], done: _Done) -> None:
+        """The same for bounded reads by key: they do not wait behind long ones."""
+        self._quick_reads.put((fn, args, False, done))
+
+    def _read_forever(self, jobs: _Jobs) -> None:
         reader: Any = None
-        while (job := self._reads.get()) is not None:
+        while (job := jobs.get()) is not None:
             fn, args, snapshot, done = job
             for attempt in (1, 2):
                 try:

@@ -134,9 +134,11 @@ class Database:
 
     async def point(self, fn: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A bounded read by key: at once on SQLite, on a reader thread on PostgreSQL."""
-        if self._inline is None:
-            return await self._queued_read(fn, args, False)
-        return self.peek(fn, *args, **kwargs)
+        if self._inline is not None:
+            return self.peek(fn, *args, **kwargs)
+        done: Deferred[T] = Deferred()
+        self._engine.read_quickly(fn, args, self._delivery(done))
+        return await done
 
     def peek(self, fn: Callable[Concatenate[Any, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A bounded read by key, at once. SQLite only."""
@@ -152,12 +154,14 @@ class Database:
 
     async def _queued_read(self, fn: Callable[..., T], args: tuple[Any, ...], snapshot: bool) -> T:
         done: Deferred[T] = Deferred()
+        self._engine.read(fn, args, snapshot, self._delivery(done))
+        return await done
 
+    def _delivery(self, done: "Deferred[Any]") -> Callable[[Any, Exception | None], None]:
         def deliver(result: Any, error: Exception | None) -> None:
             self._runtime.call_from_thread(_finish, done, result, error)
 
-        self._engine.read(fn, args, snapshot, deliver)
-        return await done
+        return deliver
 
     # ---- from the writer's thread, in commit order ----
 
