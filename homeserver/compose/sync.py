@@ -13,7 +13,6 @@ from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
 from homeserver.services.rooms.initial import RoomBeginnings
 from homeserver.services.rooms.read import RoomAccess
-from homeserver.services.sync.build import Parts
 from homeserver.services.sync.engine import Sources, SyncEngine
 from homeserver.services.sync.event_stream import EventStream, Views
 from homeserver.services.sync.filters import Filters
@@ -21,10 +20,12 @@ from homeserver.services.sync.joined import JoinedRooms
 from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.news import Newsroom
 from homeserver.services.sync.rendering import RowRenderer
+from homeserver.services.sync.rooms import Parts
 from homeserver.services.sync.sliding.connections import Connections
 from homeserver.services.sync.sliding.engine import SlidingSync
 from homeserver.services.sync.sliding.facts import FactsOfRooms
 from homeserver.services.sync.sliding.job import Tools
+from homeserver.services.sync.timeline import RecentTimelines
 
 
 @attrs.frozen
@@ -44,11 +45,12 @@ def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine, access:
     joined = JoinedRooms(runtime, db, notifier)
     newsroom = Newsroom(notifier.streams, joined, userdata.typing)
     sources = Sources(userdata.presence, e2e.to_device, e2e.keys, userdata.data)
-    parts = Parts(ToldMembers(), RowRenderer(spine.transactions, spine.renderer, runtime.now_ms))
+    renderer = RowRenderer(spine.transactions, spine.renderer, runtime.now_ms)
+    parts = Parts(ToldMembers(), renderer, RecentTimelines())
     engine = SyncEngine(runtime, db, notifier, joined, newsroom, sources, parts)
     base.lifecycle.on_stop(notifier.wake_everybody)
     base.metrics.gauge("parley_open_long_polls", "Requests that wait for news", notifier.waiting)
-    tools = Tools(parts.told, parts.render, FactsOfRooms(), Connections())
+    tools = Tools(parts, FactsOfRooms(), Connections())
     sliding = SlidingSync(runtime, db, notifier, joined, newsroom, sources, tools)
     base.lifecycle.on_stop(sliding.save)
     base.metrics.gauge("parley_sliding_connections", "Sliding sync connections in memory", tools.connections.__len__)

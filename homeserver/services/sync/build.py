@@ -11,9 +11,8 @@ import orjson
 
 from homeserver.protocol.filters import EventFilter
 from homeserver.protocol.ignoring import InviteAnswer, InvitePolicy
-from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.plan import Plan, RoomAsk
-from homeserver.services.sync.rooms import Render, Section, render_entry, room_sections, says_something
+from homeserver.services.sync.rooms import Parts, Section, render_entry, room_sections, says_something
 from storage import account_data, device_lists, names, to_device
 from storage.account_data import Entry
 from storage.membership import BAN, INVITE, JOIN, KNOCK, LEAVE
@@ -32,14 +31,6 @@ from storage.txn import Txn
 
 ROOMS_AT_ONCE = 200
 ACCOUNT = 0
-
-
-@attrs.frozen(slots=True)
-class Parts:
-    """What building needs beside the database."""
-
-    told: ToldMembers
-    render: Render
 
 
 @attrs.frozen(slots=True)
@@ -113,7 +104,7 @@ def _rooms(txn: Txn, plan: Plan, parts: Parts, entries: Mapping[int, list[Entry]
     sections: dict[str, dict[str, Any]] = {}
     for start in range(0, len(asks), ROOMS_AT_ONCE):
         part = asks[start : start + ROOMS_AT_ONCE]
-        found = room_sections(txn, plan, part, parts.told, parts.render, entries)
+        found = room_sections(txn, plan, part, parts, entries)
         for ask in part:
             section = found[ask.room_id]
             if ask.after is None or says_something(plan, section, ask):
@@ -163,7 +154,10 @@ def _known_rooms(
     if plan.private_reads:
         rooms |= rooms_read_by(txn, plan.usr, plan.after)
     rooms.difference_update(standings)
-    found = membership_of(txn, plan.usr, list(rooms)) if rooms else {}
+    found = {room: plan.standings[room] for room in rooms if room in plan.standings}
+    unknown = [room for room in rooms if room not in found]
+    if unknown:
+        found.update(membership_of(txn, plan.usr, unknown))
     return {room: one for room, one in found.items() if one.kind == JOIN}
 
 

@@ -15,10 +15,11 @@ from homeserver.services.database import Database
 from homeserver.services.e2e_keys import E2eKeys
 from homeserver.services.notifier import Notifier
 from homeserver.services.presence import Presence
-from homeserver.services.sync.build import Built, Parts, build, is_wanted
+from homeserver.services.sync.build import Built, build, is_wanted
 from homeserver.services.sync.joined import JoinedRooms
 from homeserver.services.sync.news import News, Newsroom
 from homeserver.services.sync.plan import Plan, Request
+from homeserver.services.sync.rooms import Parts
 from homeserver.services.sync.tokens import SyncToken
 from homeserver.services.to_device import ToDevice
 
@@ -105,7 +106,8 @@ class SyncEngine:
     ) -> tuple[Answer, Built]:
         user = request.user
         ignored = await self._sources.account_data.ignored(user.usr)
-        active = self._newsroom.active_typing(await self._joined.of(user.usr))
+        joined = await self._joined.standings(user.usr)
+        active = self._newsroom.active_typing(joined.rooms)
         plan = Plan(
             request=request,
             since=since,
@@ -119,6 +121,7 @@ class SyncEngine:
             invites=await self._sources.account_data.invite_policy(user.usr),
             typing=self._newsroom.typing_in(news.typing_changed | active),
             typing_changed=news.typing_changed,
+            standings=joined.standings,
             state_rooms=news.state_rooms,
             receipt_rooms=news.receipt_rooms,
         )

@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from homeserver.runtime import Runtime
 from homeserver.services.database import Database
 from homeserver.services.notifier import Notifier
 from homeserver.services.streams import SHARED, Change
-from storage.sync_reads import joined_rooms
+from storage.sync_reads import Membership, joined_standings
 
 CACHED = 20_000
+
+
+@attrs.frozen(slots=True)
+class Joined:
+    """The rooms that one user is joined to, and how the user stands to each."""
+
+    rooms: frozenset[int]
+    standings: Mapping[int, Membership]
 
 
 class JoinedRooms:
@@ -22,7 +32,7 @@ class JoinedRooms:
         self._runtime = runtime
         self._db = db
         self._notifier = notifier
-        self._rooms: OrderedDict[int, frozenset[int]] = OrderedDict()
+        self._rooms: OrderedDict[int, Joined] = OrderedDict()
         self._loading: dict[int, int] = {}
         self._version = 0
         notifier.subscribe(self._published)
@@ -30,24 +40,29 @@ class JoinedRooms:
 
     async def of(self, usr: int) -> frozenset[int]:
         """The numbers of the rooms that the user is joined to."""
+        return (await self.standings(usr)).rooms
+
+    async def standings(self, usr: int) -> Joined:
+        """The same with how the user stands to them."""
         known = self._rooms.get(usr)
         if known is not None:
             self._rooms.move_to_end(usr)
             return known
         while True:
             version = self._loading.setdefault(usr, self._version)
-            rooms = await self._db.point(joined_rooms, usr)
+            found = await self._db.point(joined_standings, usr)
             if self._loading.get(usr) == version:
                 break
         self._loading.pop(usr, None)
-        self._rooms[usr] = rooms
+        joined = self._rooms[usr] = Joined(frozenset(found), found)
         if len(self._rooms) > CACHED:
             self._rooms.popitem(last=False)
-        return rooms
+        return joined
 
     def known(self, usr: int) -> frozenset[int] | None:
         """The same when it is in memory, else None."""
-        return self._rooms.get(usr)
+        joined = self._rooms.get(usr)
+        return None if joined is None else joined.rooms
 
     def _published(self, _position: int, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -62,7 +77,7 @@ class JoinedRooms:
                 self._wake_neighbors(change.user)
 
     def _wake_neighbors(self, usr: int) -> None:
-        rooms = self._rooms.get(usr)
+        rooms = self.known(usr)
         if rooms is not None:
             self._notifier.wake_rooms(rooms)
         else:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -33,7 +34,8 @@ class Plan:
 
     `rooms` are the joined rooms with something new, None when memory does not know; the flags say which other parts
     may have changed, `state_rooms` and `receipt_rooms` the rooms where state or receipts did. `typing` is who types in
-    the rooms where somebody does, `typing_changed` where that changed.
+    the rooms where somebody does, `typing_changed` where that changed. `standings` are those to the joined rooms, as
+    far as they are known.
     """
 
     request: Request
@@ -48,6 +50,7 @@ class Plan:
     invites: InvitePolicy
     typing: Mapping[int, list[str]]
     typing_changed: frozenset[int]
+    standings: Mapping[int, Membership] = attrs.field(factory=dict)
     state_rooms: frozenset[int] | None = None
     receipt_rooms: frozenset[int] | None = None
 
@@ -81,8 +84,12 @@ class RoomAsk:
 
 @attrs.frozen(slots=True)
 class Timeline:
-    """The events of a room for one answer, oldest first; `start` is the point in the room's order before them."""
+    """The events of a room for one answer, oldest first; `start` is the point in the room's order before them.
+
+    `frames` keeps events as they were rendered for one member, while the next ones ask for the same.
+    """
 
     rows: tuple[EventRow, ...]
     limited: bool
     start: int
+    frames: dict[int, tuple[int, Any]] = attrs.field(factory=dict, eq=False)

@@ -22,6 +22,8 @@ from storage.sync_reads import MEMBER, EventRow, events, parents_among
 from storage.txn import Txn
 
 REDACTION = "m.room.redaction"
+#: By how much the `age` of an event that was rendered for somebody else may be wrong.
+AGE_ERROR_MS = 100
 
 
 class Echoes(Protocol):
@@ -97,10 +99,17 @@ class RowRenderer:
         for row, membership in zip(rows, stood, strict=True):
             event = row.event
             if event.sender != own and row.nid not in replaced and row.nid not in special:
+                kept = one.timeline.frames.get(row.nid)
+                if kept is not None and membership == "join" and frames.now - kept[0] < AGE_ERROR_MS:
+                    found.append(kept[1])
+                    continue
                 tail = tails.get(membership)
                 if tail is None:
                     tail = tails[membership] = b',"membership":%b' % encode_text(membership)
-                found.append(orjson.Fragment(frames.framed(event, tail)))
+                fragment = orjson.Fragment(frames.framed(event, tail))
+                if membership == "join":
+                    one.timeline.frames[row.nid] = (frames.now, fragment)
+                found.append(fragment)
                 continue
             unsigned = self._unsigned(user, event, membership, replaced.get(row.nid))
             decorated = special.get(row.nid)

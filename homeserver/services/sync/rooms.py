@@ -13,7 +13,7 @@ from homeserver.services.sync.members import Summary, ToldMembers, summaries
 from homeserver.services.sync.plan import Plan, RoomAsk, Timeline
 from homeserver.services.sync.sight import Viewer
 from homeserver.services.sync.state import StateReader, reshaped_rooms
-from homeserver.services.sync.timeline import read_timelines
+from homeserver.services.sync.timeline import RecentTimelines, read_timelines
 from homeserver.services.sync.tokens import room_token
 from storage import account_data, receipts, unread
 from storage.account_data import Entry
@@ -44,6 +44,15 @@ class Rendered:
 
 
 @attrs.frozen(slots=True)
+class Parts:
+    """What making answers needs beside the database."""
+
+    told: ToldMembers
+    render: Render
+    recent: RecentTimelines
+
+
+@attrs.frozen(slots=True)
 class Extras:
     """What rooms are told of beside events, by room number."""
 
@@ -55,19 +64,20 @@ class Extras:
 
 
 def room_sections(
-    txn: Txn, plan: Plan, asks: Sequence[RoomAsk], told: ToldMembers, render: Render, changed: Mapping[int, list[Entry]]
+    txn: Txn, plan: Plan, asks: Sequence[RoomAsk], parts: Parts, changed: Mapping[int, list[Entry]]
 ) -> dict[str, Section]:
     """The section of each room, by room id. `changed` is account data that changed, by room."""
     request = plan.request
     viewer = Viewer(request.user.usr, request.user.user_id)
     chosen = request.filter.room
-    timelines = read_timelines(txn, viewer, asks, chosen.timeline, chosen.timeline_limit, plan.ignored)
-    reader = StateReader(txn, plan, told)
+    limit = chosen.timeline_limit
+    timelines = read_timelines(txn, viewer, asks, chosen.timeline, limit, plan.ignored, parts.recent)
+    reader = StateReader(txn, plan, parts.told)
     logs = reader.logs(asks)
     summed = _summaries(txn, plan, asks, logs)
     states = reader.read(asks, timelines, logs, summed)
     rows = {ask.room: RoomRows(ask, timelines[ask.room], states[ask.room]) for ask in asks}
-    rendered = render(txn, plan, rows)
+    rendered = parts.render(txn, plan, rows)
     extras = _extras(txn, plan, asks, changed)
     return {
         ask.room_id: _section(plan, rows[ask.room], rendered[ask.room], summed.get(ask.room), extras) for ask in asks

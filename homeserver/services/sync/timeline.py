@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 import orjson
@@ -17,14 +18,57 @@ from storage.sync_reads import LOWEST, EventRow, Window, events, gaps, timelines
 from storage.txn import Txn
 
 PAGES = 20
+TIMELINES_KEPT = 500
 
 Passes = Callable[[EventRow], bool]
 
 
+class RecentTimelines:
+    """Timelines as they were just read: in a crowded room everybody asks for the same part.
+
+    The key holds the position that an answer goes up to, so what was kept is right until the next commit, and then not
+    asked for any more.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int, int], Timeline] = OrderedDict()
+
+    def get(self, ask: RoomAsk, limit: int) -> Timeline | None:
+        return self._kept.get((ask.room, ask.after or 0, ask.upto, limit))
+
+    def keep(self, ask: RoomAsk, limit: int, timeline: Timeline) -> None:
+        self._kept[ask.room, ask.after or 0, ask.upto, limit] = timeline
+        if len(self._kept) > TIMELINES_KEPT:
+            self._kept.popitem(last=False)
+
+
 def read_timelines(
-    txn: Txn, viewer: Viewer, asks: Sequence[RoomAsk], chosen: EventFilter, limit: int, ignored: Collection[str]
+    txn: Txn,
+    viewer: Viewer,
+    asks: Sequence[RoomAsk],
+    chosen: EventFilter,
+    limit: int,
+    ignored: Collection[str],
+    recent: RecentTimelines,
 ) -> dict[int, Timeline]:
     """The timeline of each room asked about, by room."""
+    found: dict[int, Timeline] = {}
+    alike: list[RoomAsk] = []
+    if chosen.passes_every_event and not ignored and chosen.rooms is None and not chosen.not_rooms:
+        # Who was joined all the time sees all of it, like everybody else.
+        alike = [ask for ask in asks if ask.joined and ask.after is not None and ask.standing.since <= ask.after]
+        found = {ask.room: kept for ask in alike if (kept := recent.get(ask, limit)) is not None}
+    missing = [ask for ask in asks if ask.room not in found]
+    if missing:
+        found.update(_read(txn, viewer, missing, chosen, limit, ignored))
+        for ask in alike:
+            recent.keep(ask, limit, found[ask.room])
+    return found
+
+
+def _read(
+    txn: Txn, viewer: Viewer, asks: Sequence[RoomAsk], chosen: EventFilter, limit: int, ignored: Collection[str]
+) -> dict[int, Timeline]:
     holes = gaps(txn, [ask.room for ask in asks])
     windows = {ask.room: _window(ask, holes.get(ask.room, ())) for ask in asks}
     shown = [ask for ask in asks if not chosen.passes_nothing and chosen.allows_room(ask.room_id)]

@@ -14,7 +14,7 @@ class Frames:
     """Writes client events as bytes. Names repeat within an answer, so their JSON is kept."""
 
     def __init__(self, now_ms: int) -> None:
-        self._now = now_ms
+        self.now = now_ms
         self._json: dict[str, bytes] = {}
 
     def plain(self, event: StoredEvent, unsigned: Mapping[str, object] | None = None) -> bytes:
@@ -32,7 +32,7 @@ class Frames:
             event.ts,
             sender,
             kind,
-            self._now - event.ts,
+            self.now - event.ts,
             tail,
         )
         if event.state_key is None:

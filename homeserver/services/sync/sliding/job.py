@@ -10,10 +10,9 @@ import attrs
 from homeserver.protocol.filters import PASS_ALL
 from homeserver.protocol.ignoring import InvitePolicy
 from homeserver.services.callers import User
-from homeserver.services.sync.members import ToldMembers
 from homeserver.services.sync.news import News
 from homeserver.services.sync.plan import Plan, Request
-from homeserver.services.sync.rooms import Render
+from homeserver.services.sync.rooms import Parts
 from homeserver.services.sync.sight import Viewer
 from homeserver.services.sync.sliding.connections import Connection, Connections
 from homeserver.services.sync.sliding.facts import FactsOfRooms
@@ -27,8 +26,7 @@ from storage.sync_reads import Membership
 class Tools:
     """What building an answer needs besides the database."""
 
-    told: ToldMembers
-    render: Render
+    parts: Parts
     facts: FactsOfRooms
     connections: Connections
 

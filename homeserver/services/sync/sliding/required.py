@@ -58,7 +58,7 @@ def _add_members(job: Job, ask: SlidingAsk, chosen: dict[int, EventRow], members
     """Add the members that the timeline needs, but for those that the connection has."""
     if not ask.config.lazy:
         return
-    told, usr, connection = job.tools.told, job.user.usr, -job.connection.number
+    told, usr, connection = job.tools.parts.told, job.user.usr, -job.connection.number
     since = -1 if ask.initial else job.after
     for row in members:
         if not told.knows(usr, connection, ask.room, row, since):

@@ -50,7 +50,7 @@ def room_results(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> tuple[dict[s
     timelines = _timelines(txn, job, inside)
     states = required_state(txn, job, inside, timelines)
     rows = {ask.room: RoomRows(_room_ask(job, ask), timelines[ask.room], states[ask.room].rows) for ask in inside}
-    rendered = job.tools.render(txn, job.plan, rows) if rows else {}
+    rendered = job.tools.parts.render(txn, job.plan, rows) if rows else {}
     gaps = {ask.room for ask in inside if ask.initial or timelines[ask.room].limited}
     looks = _looks(txn, job, inside, states, gaps)
     results = {
@@ -76,9 +76,10 @@ def _room_ask(job: Job, ask: SlidingAsk) -> RoomAsk:
 
 def _timelines(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> dict[int, Timeline]:
     found: dict[int, Timeline] = {}
+    recent = job.tools.parts.recent
     for limit in {ask.config.timeline_limit for ask in asks}:
         part = [_room_ask(job, ask) for ask in asks if ask.config.timeline_limit == limit]
-        found.update(read_timelines(txn, job.viewer, part, EVERYTHING, limit, job.ignored))
+        found.update(read_timelines(txn, job.viewer, part, EVERYTHING, limit, job.ignored, recent))
     return found
 
 
