@@ -2,6 +2,7 @@
 """Twisted's HTTP server, trimmed: a socket's bytes to an Incoming, a Reply to one write."""
 
 import logging
+import re
 import tempfile
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -39,6 +40,8 @@ HEADER_BYTES = 32 * 1024
 DISCARDED = 8 << 20
 
 
+# A request line of the plainest kind.
+PLAIN_LINE = re.compile(rb"(GET|PUT|POST|DELETE|OPTIONS|HEAD) (/[!-~]*) HTTP/1\.1")
 # Headers that say nothing about where a request ends, as clients write them.
 PLAIN = {
     form: name
@@ -47,15 +50,23 @@ PLAIN = {
         "accept-encoding",
         "accept-language",
         "authorization",
+        "cache-control",
         "content-type",
+        "cookie",
         "host",
         "origin",
+        "pragma",
         "referer",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
         "user-agent",
         "x-forwarded-for",
     )
     for form in (name.encode(), name.title().encode())
 }
+CONTENT_LENGTH = (b"Content-Length", b"content-length")
+CONNECTION = (b"Connection", b"connection")
 
 
 class Request(http.Request):
@@ -236,9 +247,9 @@ class Channel(http.HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:
         """Keep the usual headers in a plain dict, under the checks that the others get from Twisted."""
-        name, _, value = line.partition(b":")
+        name, colon, value = line.partition(b":")
         known = PLAIN.get(name)
-        if known is None:
+        if known is None or not colon:
             return bool(super().headerReceived(line))
         value = value.strip(b" \t")
         self._receivedHeaderCount += 1
@@ -257,7 +268,44 @@ class Channel(http.HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         self.last = self.site.now()
         self.begun = self.begun or self.last
-        super().dataReceived(data)
+        if self.requests or self._buffer or not self.line_mode or not self._take_plain(data):
+            super().dataReceived(data)
+
+    def _take_plain(self, data: bytes) -> bool:
+        """Take a whole request of the plainest kind at once; everything else is left to Twisted, line by line.
+
+        Plain is: the usual headers, none twice, no control characters, and a body of exactly the announced length.
+        """
+        head, end, body = data.partition(b"\r\n\r\n")
+        line, *lines = head.split(b"\r\n")
+        first = PLAIN_LINE.fullmatch(line)
+        if not first or not end or len(head) > HEADER_BYTES or not self.persistent:
+            return False
+        fields: dict[str, bytes] = {}
+        length: bytes | None = None
+        for one in lines:
+            name, colon, value = one.partition(b":")
+            known = PLAIN.get(name)
+            value = value.strip(b" \t")
+            if known is not None and colon and known not in fields:
+                fields[known] = value
+            elif name in CONTENT_LENGTH and length is None:
+                length = value
+            elif name not in CONNECTION or value.lower() != b"keep-alive":
+                return False
+        # What is left of CR, LF and NUL must be the line ends.
+        if len(head) - len(head.translate(None, b"\r\n\0")) != 2 * len(lines):
+            return False
+        length = b"0" if length is None else length
+        if not length.isdigit() or int(length) != len(body) or len(body) > IN_MEMORY:
+            return False
+        request = Request(self)
+        request.fields, request.content, request.size = fields, BytesIO(body), len(body)
+        self.requests.append(request)
+        self._handlingRequest = True
+        self.setRawMode()
+        request.requestReceived(first[1], first[2], b"HTTP/1.1")
+        return True
 
     def requestDone(self, request: Request) -> None:
         self.last = self.site.now()

@@ -7,7 +7,9 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet import task
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -239,6 +241,33 @@ class Listening(TestCase):
             client.transport.write(nonsense)  # type: ignore[union-attr]
             await self.until(lambda client=client: client.closed)
             self.assertTrue(client.received in (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"), client.received)
+
+    async def test_a_request_is_read_alike_at_once_and_in_pieces(self) -> None:
+        """At once it may take the short way; in pieces it never does."""
+        lines = (b"", b"Accept: x\r\n", b"X-Other: y\r\n", b"Connection: keep-alive\r\n", b"Accept : x\r\n")
+        lines += (b"accept:x\r\nAccept: y\r\n", b"Accept: a\x00b\r\n", b"Accept: a\rb\r\n")
+        lines += (b" folded\r\n", b"Accept\r\n", b": x\r\n")
+        lengths = (b"", b"Content-Length: 7\r\n", b"Content-Length: 6\r\n", b"Content-Length: 07\r\n")
+        lengths += (b"Content-Length: 7\r\n" * 2, b"Content-Length: -7\r\n", b"content-length: 7\r\n")
+        heads = (b"POST /echo HTTP/1.1\r\n", b"POST /echo HTTP/1.0\r\n", b"post /echo HTTP/1.1\r\n")
+        heads += (b"POST  /echo HTTP/1.1\r\n", b"POST echo HTTP/1.1\r\n", b"POST /e\xffcho HTTP/1.1\r\n")
+        requests = [heads[0] + a + b for a in lines for b in lengths] + [head + lengths[1] for head in heads]
+        for request in requests:
+            whole = request + b'\r\n{"a":1}'
+            said = [await self._said(whole), await self._said(*(whole[i : i + 9] for i in range(0, len(whole), 9)))]
+            self.assertEqual(said[0], said[1], whole)
+
+    async def _said(self, *pieces: bytes) -> tuple[bytes, bytes]:
+        """The status line and body that pieces of a request lead to; the client then hangs up."""
+        transport = StringTransport()
+        channel = self.site.buildProtocol(None)
+        channel.makeConnection(transport)
+        for piece in pieces:
+            if not transport.disconnecting:
+                channel.dataReceived(piece)
+        channel.connectionLost(Failure(ConnectionDone()))
+        said = transport.value()
+        return said.partition(b"\r\n")[0], said.rpartition(b"\r\n\r\n")[2]
 
     async def test_hanging_up_cancels_a_long_poll(self) -> None:
         client = await self.connect()
