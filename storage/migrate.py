@@ -18,7 +18,7 @@ import attrs
 
 from storage.dialect import Dialect, statements
 from storage.faults import InUse, StorageError
-from storage.postgres import PostgresDatabase
+from storage.postgres import PostgresDatabase, take_lock
 from storage.sqlite import SqliteDatabase
 
 MIGRATION_KEY = 0x7061726C6D67
@@ -143,11 +143,9 @@ def _migrate_postgresql(
 ) -> list[str]:
     connection = database.connect()
     try:
-        cursor = connection.cursor()
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (MIGRATION_KEY,))
-        row = cursor.fetchone()
-        if not row or not row[0]:
+        if not take_lock(connection, MIGRATION_KEY):
             raise InUse("another process is migrating this database")
+        cursor = connection.cursor()
         applied = _applied(cursor, "postgresql")
         _check(applied, wanted)
         pending = [one for one in wanted if one.number not in applied]
