@@ -74,6 +74,24 @@ def add(txn: Txn, media_id: str, usr: int, now: int, content: Content, open_to_a
     return nid
 
 
+def add_remote(txn: Txn, origin: str, media_id: str, now: int, content: Content) -> None:
+    """Keep what came from another server; the first copy stays."""
+    txn.put(
+        "INSERT INTO media (nid, origin, id, usr, created, content, size, kind, name, open, quarantined)"
+        " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING",
+        (
+            txn.position(),
+            origin.encode(),
+            media_id.encode(),
+            now,
+            content.sha256,
+            content.size,
+            _bytes(content.kind),
+            _bytes(content.name),
+        ),
+    )
+
+
 def reserve(txn: Txn, media_id: str, usr: int, now: int, expires: int, most: int) -> bool:
     """Make an id whose content comes later; False when the user has `most` of those already."""
     row = txn.one("SELECT count(*) FROM media WHERE usr = ? AND content IS NULL AND expires > ?", (usr, now))

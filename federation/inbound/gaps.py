@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from federation.inbound.admission import Admission
 from federation.outbound.client import Client, segment
 from homeserver.protocol.errors import MissingEvents
-from homeserver.protocol.events import Event
+from homeserver.protocol.events import Event, StateKey
 from homeserver.services.database import Database
 from homeserver.services.ports import RemoteFailure
 from homeserver.services.rooms.assess import Verdict
@@ -129,6 +129,15 @@ class Gaps:
             if isinstance(again, Received):
                 return again
             raise Unplaceable("its auth events cannot be had")
+        keys = await self.state_before(server, event)
+        async with self._locks.lock(event.room_id) as held:
+            try:
+                return await self._receiver.receive(held, event, state=keys)
+            except MissingEvents:
+                raise Unplaceable("its auth events cannot be had") from None
+
+    async def state_before(self, server: str, event: Event) -> dict[StateKey, str]:
+        """The state before an event as a server tells it, all its events stored. Raises Unplaceable, RemoteFailure."""
         path = f"/_matrix/federation/v1/state_ids/{segment(event.room_id)}"
         answer = await self._client.get(server, path, [("event_id", event.event_id)], seconds=SECONDS)
         state, chain = ids_in(answer, "pdu_ids"), ids_in(answer, "auth_chain_ids")
@@ -137,13 +146,10 @@ class Gaps:
         found = await self._fetched(server, event, wanted)
         async with self._locks.lock(event.room_id) as held:
             await self._store(held, found)
-            keys = await self._db.read(federation_history.state_keys, state)
-            if len(keys) < len(state) * 0.9 or ("m.room.create", "") not in keys:
-                raise Unplaceable("the state before it cannot be had")
-            try:
-                return await self._receiver.receive(held, event, state=keys)
-            except MissingEvents:
-                raise Unplaceable("its auth events cannot be had") from None
+        keys = await self._db.read(federation_history.state_keys, state)
+        if len(keys) < len(state) * 0.9 or ("m.room.create", "") not in keys:
+            raise Unplaceable("the state before it cannot be had")
+        return keys
 
     async def _fetch_auth(self, server: str, event: Event) -> None:
         path = f"/_matrix/federation/v1/event_auth/{segment(event.room_id)}/{segment(event.event_id)}"

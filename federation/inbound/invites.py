@@ -12,13 +12,22 @@ from federation.inbound.acl import ServerAcls
 from federation.inbound.admission import Admission, as_object, well_formed
 from federation.inbound.membership import Handshakes, RoomDoors
 from homeserver.http.endpoint import Call, Server, endpoint
-from homeserver.protocol.errors import bad_json, forbidden, incompatible_room_version, invalid_param, not_found
+from homeserver.protocol.errors import (
+    MatrixError,
+    bad_json,
+    forbidden,
+    incompatible_room_version,
+    invalid_param,
+    not_found,
+)
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import parse_room_id, server_of
 from homeserver.protocol.room_versions import RoomVersion, lookup
-from storage import accounts, federation_rooms
+from storage import accounts, events, federation_rooms, membership, names
+from storage.txn import Txn
 
 MEMBER = "m.room.member"
+NOT_THERE = "This server is not in the room"
 MOST_STRIPPED = 100
 STRIPPED_FIELDS = ("type", "state_key", "sender", "content", "origin_server_ts")
 
@@ -77,6 +86,25 @@ class Invites:
                 )
         return signed
 
+    async def withdrawn(self, origin: str, room_id: str, version: RoomVersion, pdu: object) -> str | None:
+        """The inviter's server takes an invite back to a room that this server is not in; why not, if it cannot."""
+        try:
+            event = well_formed(version, pdu, room_id)
+            invitee = event.state_key
+            kind = event.content.get("membership")
+            if event.type != MEMBER or invitee is None or kind not in ("leave", "ban") or invitee == event.sender:
+                return NOT_THERE
+            invite = await self._rooms.db.read(_invite_of, room_id, invitee)
+            if invite is None or not server_of(event.sender) == server_of(invite.sender) == origin:
+                return NOT_THERE
+            event = await self._admission.one(version, event.pdu, room_id)
+        except MatrixError as error:
+            return error.message
+        async with self._rooms.locks.lock(room_id) as held:
+            if not await self._is_stored(event.event_id):
+                await self._rooms.receiver.note_membership(held, version, event, invitee, "leave", None)
+        return None
+
     async def _is_stored(self, event_id: str) -> bool:
         return not await self._rooms.db.point(federation_rooms.unknown, [event_id])
 
@@ -89,6 +117,15 @@ class Invites:
             raise invalid_param("The user is not of this server")
         if server_of(event.sender) != origin:
             raise forbidden("The sender is not of your server")
+
+
+def _invite_of(txn: Txn, room_id: str, user_id: str) -> Event | None:
+    """The invite of a local user that waits for an answer."""
+    room, usr = names.room_nid(txn, room_id), names.user_nid(txn, user_id)
+    own = None if room is None or usr is None else membership.of(txn, usr, room)
+    if own is None or own.kind != membership.INVITE:
+        return None
+    return events.load(txn, [own.event]).get(own.event)
 
 
 class InvitePages:

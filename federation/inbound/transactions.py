@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import attrs
 import orjson
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -34,18 +35,30 @@ class Edus(Protocol):
     async def take(self, origin: str, edu: Mapping[str, Any]) -> None: ...
 
 
+class Withdrawals(Protocol):
+    """Takes what is sent about rooms that this server is not in: an invite may be taken back."""
+
+    async def withdrawn(self, origin: str, room_id: str, version: RoomVersion, pdu: object) -> str | None: ...
+
+
+@attrs.frozen
+class Takers:
+    """Who takes what transactions bring."""
+
+    gaps: Gaps
+    edus: Edus
+    invites: Withdrawals
+
+
 class Transactions:
     """The endpoint; what is inside goes its own ways."""
 
-    def __init__(
-        self, runtime: Runtime, db: Database, admission: Admission, acls: ServerAcls, gaps: Gaps, edus: Edus
-    ) -> None:
+    def __init__(self, runtime: Runtime, db: Database, admission: Admission, acls: ServerAcls, takers: Takers) -> None:
         self._runtime = runtime
         self._db = db
         self._admission = admission
         self._acls = acls
-        self._gaps = gaps
-        self._edus = edus
+        self._takers = takers
         self._running: dict[tuple[str, str], list[Deferred[bytes]]] = {}
 
     @endpoint("PUT", "/_matrix/federation/v1/send/{txnId}", limit=None)
@@ -96,7 +109,7 @@ class Transactions:
         for edu in edus:
             if isinstance(edu, dict):
                 try:
-                    await self._edus.take(origin, edu)
+                    await self._takers.edus.take(origin, edu)
                 except MatrixError as error:
                     _log.debug("an EDU of %s was dropped: %s", origin, error)
         return results
@@ -109,14 +122,25 @@ class Transactions:
         if version is None:
             return {}
         if resident is None:
-            return _all(version, pdus, "This server is not in the room")
+            return await self._take_outside(origin, room_id, version, pdus)
         if not await self._acls.permits(room_id, origin):
             return _all(version, pdus, "Your server is denied by the room's server ACL")
         admitted = await self._admission.admit(version, pdus, room_id)
         results: dict[str, Any] = {event_id: {"error": why} for event_id, why in admitted.refused.items()}
-        taken = await self._gaps.take(origin, room_id, list(admitted.events.values()))
+        taken = await self._takers.gaps.take(origin, room_id, list(admitted.events.values()))
         for event_id, why in taken.items():
             results[event_id] = {} if why is None else {"error": why}
+        return results
+
+    async def _take_outside(
+        self, origin: str, room_id: str, version: RoomVersion, pdus: Sequence[object]
+    ) -> dict[str, Any]:
+        results: dict[str, Any] = {}
+        for pdu in pdus:
+            event_id = claimed_id(version, pdu)
+            if event_id is not None:
+                why = await self._takers.invites.withdrawn(origin, room_id, version, pdu)
+                results[event_id] = {} if why is None else {"error": why}
         return results
 
 

@@ -128,7 +128,7 @@ class Resolver:
     async def _ask(self, host: str, now: float) -> WellKnown:
         url = f"https://{host}:{self._well_known_port}/.well-known/matrix/server"
         for _ in range(REDIRECTS + 1):
-            response = await self._fetch(*_split(url))
+            response = await self._fetch(*plain_target(url))
             location = response.headers.get("location")
             if response.status not in (301, 302, 303, 307, 308) or location is None:
                 break
@@ -159,7 +159,8 @@ def _direct(name: ServerName) -> Target | None:
     return None
 
 
-def _split(url: str) -> tuple[Target, str]:
+def plain_target(url: str) -> tuple[Target, str]:
+    """The target and path of an https address; raises Unreachable for any other."""
     parts = urlsplit(url)
     try:
         port = parts.port or 443

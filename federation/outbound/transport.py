@@ -151,6 +151,8 @@ class Transport:
         reactor = runtime.reactor
         settings, network = config.federation, config.network
         self._clock = reactor
+        self._open: set[defer.Deferred[Response]] = set()
+        self._stopped = False
         rule = AddressRule(network.allow_private_addresses)
         own = cast(IHostnameResolver, DnsServers(network.dns, reactor)) if network.dns else None
         resolver = PermittedAddresses(lambda: own or reactor.nameResolver, rule)
@@ -212,8 +214,12 @@ class Transport:
         )
 
     async def _within(self, seconds: float, work: Any) -> Response:
+        if self._stopped:
+            work.close()
+            raise Unreachable("this server is stopping")
+        asked: defer.Deferred[Response] = defer.Deferred.fromCoroutine(work)
+        self._open.add(asked)
         try:
-            asked: defer.Deferred[Response] = defer.Deferred.fromCoroutine(work)
             return await asked.addTimeout(seconds, self._clock)
         except RemoteFailure:
             raise
@@ -223,9 +229,14 @@ class Transport:
             raise Unreachable("there is no address for it that may be connected to") from error
         except Exception as error:
             raise Unreachable(why(error)) from error
+        finally:
+            self._open.discard(asked)
 
     async def stop(self) -> None:
-        """Close the connections that are kept open."""
+        """Give up what is being asked, and close the connections that are kept open."""
+        self._stopped = True
+        for asked in list(self._open):
+            asked.cancel()
         await self._pool.closeCachedConnections()
 
 

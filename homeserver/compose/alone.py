@@ -8,7 +8,7 @@ import attrs
 
 from homeserver.services.media import NoRemoteMedia, RemoteMedia
 from homeserver.services.media_files import MediaFiles
-from homeserver.services.ports import EduOutbox, RemoteFailure, RemoteKeys, RemoteKeysAnswer
+from homeserver.services.ports import EduOutbox, RemoteFailure, RemoteHistory, RemoteKeys, RemoteKeysAnswer
 from homeserver.services.profiles import NoRemoteProfiles, RemoteProfiles
 from homeserver.services.rooms.aliases import RemoteAliases
 from homeserver.services.rooms.directory import RemoteDirectory
@@ -64,6 +64,7 @@ class Elsewhere:
     profiles: RemoteProfiles = attrs.field(factory=NoRemoteProfiles)
     media: Callable[[MediaFiles], RemoteMedia] = no_media
     rooms: Callable[[RoomParts], RemoteMembership] | None = None
+    history: Callable[[RoomParts], RemoteHistory] | None = None
     aliases: RemoteAliases | None = None
     directory: RemoteDirectory | None = None
     hierarchy: RemoteRooms | None = None

@@ -13,14 +13,17 @@ from federation.inbound.gaps import Gaps
 from federation.inbound.history import HistoryPages
 from federation.inbound.invites import InvitePages, Invites
 from federation.inbound.keys import KeyPages, VersionPage
+from federation.inbound.media import MediaPages
 from federation.inbound.membership import HandshakePages, Handshakes, RoomDoors
 from federation.inbound.queries import RoomQueries, UserQueries
 from federation.inbound.templates import Templates
-from federation.inbound.transactions import Transactions
+from federation.inbound.transactions import Takers, Transactions
+from federation.outbound.backfill import Backfill
 from federation.outbound.client import Client
 from federation.outbound.destination import Destinations
 from federation.outbound.keyring import Keyring
 from federation.outbound.news import News
+from federation.outbound.remote_media import RemoteMedia
 from federation.outbound.remote_queries import (
     Outbox,
     RemoteAliases,
@@ -41,6 +44,7 @@ from homeserver.compose.rooms import Rooms
 from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
 from homeserver.http.auth import Authenticate
+from homeserver.services.media_files import MediaFiles
 from homeserver.services.rooms.directory import Directory
 from homeserver.services.rooms.hierarchy import Hierarchy
 from homeserver.services.rooms.join_rules import JoinRules
@@ -103,11 +107,22 @@ def elsewhere_of(base: Base, outbound: Outbound) -> Elsewhere:
         return RemoteRooms(outbound.client, outbound.admission, whole)
 
     client = outbound.client
+
+    def history(parts: RoomParts) -> Backfill:
+        own, admission = base.config.server_name, outbound.admission
+        return Backfill(base.runtime, base.db, parts.locks, parts.receiver, admission, client, own)
+
+    def media(files: MediaFiles) -> RemoteMedia:
+        largest = base.config.media.max_upload_size
+        return RemoteMedia(base.runtime, base.db, files, client, outbound.transport, largest)
+
     return Elsewhere(
         keys=RemoteKeys(client),
         outbox=Outbox(),
         profiles=RemoteProfiles(client, base.runtime),
+        media=media,
         rooms=rooms,
+        history=history,
         aliases=RemoteAliases(client),
         directory=RemoteDirectory(client),
         hierarchy=RemoteHierarchy(client),
@@ -133,12 +148,14 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
     auth = RequestAuth(base.config.server_name, outbound.keyring, health, health.succeeded)
     sending(base, outbound, areas)
     acls = ServerAcls(areas.spine.state)
+    shakes, invites = membership_services(base, outbound, areas, acls)
     pages = (
         KeyPages(base.signer, {}, outbound.keyring, base.runtime),
         VersionPage("0.1.0"),
         *query_pages(base, areas),
-        *membership_pages(base, outbound, areas, acls),
-        *reception_pages(base, outbound, areas, acls),
+        HandshakePages(shakes),
+        InvitePages(invites),
+        *reception_pages(base, outbound, areas, acls, invites),
     )
     return Federation(pages, auth.kinds)
 
@@ -166,7 +183,7 @@ def query_pages(base: Base, areas: Areas) -> Sequence[object]:
     )
 
 
-def membership_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> Sequence[object]:
+def membership_services(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> tuple[Handshakes, Invites]:
     """Joins, leaves, knocks and invites."""
     spine = areas.spine
     doors = RoomDoors(base.db, spine.locks, spine.state, spine.receiver)
@@ -177,16 +194,19 @@ def membership_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerA
 
     shakes = Handshakes(base.signer, doors, templates, outbound.admission, acls, relay)
     invites = Invites(base.config.server_name, doors, outbound.admission, acls, shakes, areas.userdata.data)
-    return (HandshakePages(shakes), InvitePages(invites))
+    return shakes, invites
 
 
-def reception_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> Sequence[object]:
+def reception_pages(
+    base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls, invites: Invites
+) -> Sequence[object]:
     """Transactions, and what is read of rooms."""
     spine, userdata, db = areas.spine, areas.userdata, base.db
     gaps = Gaps(db, spine.locks, spine.receiver, outbound.admission, outbound.client)
     listeners = Listeners(userdata.typing, userdata.receipts, userdata.presence, areas.e2e.to_device)
     edus = Edus(db, acls, listeners)
     return (
-        Transactions(base.runtime, db, outbound.admission, acls, gaps, edus),
+        Transactions(base.runtime, db, outbound.admission, acls, Takers(gaps, edus, invites)),
+        MediaPages(base.config.server_name, base.runtime, areas.accounts.media),
         HistoryPages(base.config.server_name, base.runtime, db, acls),
     )

@@ -128,7 +128,8 @@ def build(base: Base, accounts: Accounts, userdata: UserData, spine: Spine) -> R
 def read_page(db: Database, access: RoomAccess, spine: Spine) -> RoomRead:
     """What has happened in rooms."""
     renderer = spine.renderer
-    return RoomRead(History(db, renderer), Context(db, access, renderer), RoomBeginnings(db, access, renderer))
+    history = History(db, renderer, spine.history)
+    return RoomRead(history, Context(db, access, renderer), RoomBeginnings(db, access, renderer))
 
 
 def relation_pages(db: Database, access: RoomAccess, spine: Spine) -> tuple[object, ...]:

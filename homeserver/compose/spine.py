@@ -12,6 +12,7 @@ from homeserver.compose.accounts import Accounts
 from homeserver.compose.alone import RoomParts
 from homeserver.compose.base import Base
 from homeserver.compose.userdata import UserData
+from homeserver.services.ports import RemoteHistory
 from homeserver.services.rooms.create import People, RoomCreation
 from homeserver.services.rooms.create_body import RoomRequests
 from homeserver.services.rooms.locks import RoomLocks
@@ -41,6 +42,7 @@ class Spine:
     sender: Sender
     receiver: Receiver
     remote: RemoteMembership | None
+    history: RemoteHistory | None
     state: RoomState
     renderer: Renderer
     creation: RoomCreation
@@ -58,8 +60,9 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
     receiver = Receiver(runtime, db, snapshots, author)
     merger = HeadMerger(runtime, db, receiver, author)
     sender = Sender(runtime, db, locks, snapshots, transactions, author, merger)
-    reach = base.elsewhere.rooms
-    remote = None if reach is None else reach(RoomParts(locks, snapshots, author, receiver))
+    elsewhere, parts = base.elsewhere, RoomParts(locks, snapshots, author, receiver)
+    remote = None if elsewhere.rooms is None else elsewhere.rooms(parts)
+    history = None if elsewhere.history is None else elsewhere.history(parts)
     people = People(config.server_name, accounts.profiles, userdata.data, remote)
     creation = RoomCreation(runtime, db, locks, snapshots, author, people, config.rooms.default_version)
     requests = RoomRequests(creation, config.server_name, accounts.services.check_alias)
@@ -72,6 +75,7 @@ def build(base: Base, accounts: Accounts, userdata: UserData) -> Spine:
         sender=sender,
         receiver=receiver,
         remote=remote,
+        history=history,
         state=RoomState(db),
         renderer=Renderer(db, transactions, runtime.now_ms),
         creation=creation,

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from storage.gaps import Gap
 from storage.txn import Txn
 
 
@@ -46,3 +47,10 @@ class EduOutbox(Protocol):
 
     def queue(self, txn: Txn, server: str, edu_type: str, content: Mapping[str, Any]) -> None:
         """Have the EDU sent to `server`, in the order of the calls; kept by the transaction that calls."""
+
+
+class RemoteHistory(Protocol):
+    """The history of rooms before what this server has of it."""
+
+    async def fetch_before(self, room_id: str, gap: Gap, limit: int) -> bool:
+        """Fetch events into a hole of a room's history; whether some came. Takes a bounded time, and raises nothing."""

@@ -46,7 +46,9 @@ class Talking(FederationCase):
         await self.one.set_state(self.alice, self.room, "m.room.topic", {"topic": "news"})
         said = await self.one.send(self.alice, self.room, "oops")
         await self.hears(self.two, self.bob, "oops")
-        self.assertEqual((await self.two.get(f"rooms/{quote(self.room)}/state/m.room.topic", self.bob))["topic"], "news")
+        self.assertEqual(
+            (await self.two.get(f"rooms/{quote(self.room)}/state/m.room.topic", self.bob))["topic"], "news"
+        )
         await self.one.put(f"rooms/{quote(self.room)}/redact/{quote(said)}/r1", {}, self.alice)
 
         async def redacted() -> bool:
@@ -142,3 +144,56 @@ class Three(Talking):
         await self.hears(self.two, self.bob, "hello from three")
         await self.one.send(self.alice, self.room, "welcome")
         await self.hears(three, carol, "hello from three", "welcome")
+
+
+class Past(FederationCase):
+    async def test_history_is_fetched_when_somebody_reads_it(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        for version in ("1", "6", "12"):
+            room = await one.create_room(alice, preset="public_chat", room_version=version, name="Old room")
+            texts = [f"old {n}" for n in range(250)]
+            for text in texts:
+                await one.send(alice, room, text)
+            await two.join(bob, room, one.name)
+            said: list[str] = []
+            token: dict[str, object] = {}
+            for _ in range(20):
+                found = await two.get(f"rooms/{quote(room)}/messages", bob, dir="b", limit=50, **token)
+                said += [each["content"]["body"] for each in found["chunk"] if "body" in each["content"]]
+                if "end" not in found:
+                    break
+                token = {"from": found["end"]}
+            self.assertEqual(list(reversed(said)), texts)
+            self.assertEqual(found["chunk"][-1]["type"], "m.room.create")
+            self.assertEqual(await state_of(one, alice, room), await state_of(two, bob, room))
+
+    async def test_what_nobody_can_tell_is_left_out(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        room = await one.create_room(alice, preset="public_chat")
+        await one.send(alice, room, "gone")
+        await two.join(bob, room, one.name)
+        await one.stop()
+        self.assertEqual(await two.bodies(bob, room), [])
+        await one.start()
+        self.clock.advance(4_000)
+        self.assertEqual(await two.bodies(bob, room), ["gone"])
+
+    async def test_history_from_before_one_was_there_is_hidden_where_the_room_says_so(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        room = await one.create_room(alice, preset="public_chat")
+        await one.set_state(alice, room, "m.room.history_visibility", {"history_visibility": "joined"})
+        secret = await one.send(alice, room, "secret")
+        await two.join(bob, room, one.name)
+        self.assertEqual(await two.bodies(bob, room), [])
+        stored = await two.app.base.db.read(stored_content, secret)
+        self.assertIn(stored, (None, b"{}"))
+
+
+def stored_content(txn: Any, event_id: str) -> bytes | None:
+    from storage import events
+
+    found = events.by_id(txn, event_id)
+    return None if found is None else found.content

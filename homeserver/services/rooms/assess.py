@@ -62,6 +62,8 @@ class Assessment:
     visible: Mapping[StateKey, int | None] = attrs.field(factory=dict)
     kinds: Mapping[int, int] = attrs.field(factory=dict)
     cited_heads: frozenset[int] = frozenset()
+    missing: frozenset[str] = frozenset()
+    """What it cites that is not here, when the state before it was given."""
     link: Link | None = None
     target: Target | None = None
     applies: bool = False
@@ -70,12 +72,18 @@ class Assessment:
 
 
 def assess(
-    txn: Txn, room_id: str, event: Event, given: Mapping[StateKey, str] | None, fresh: bool = False
+    txn: Txn,
+    room_id: str,
+    event: Event,
+    given: Mapping[StateKey, str] | None,
+    fresh: bool = False,
+    past: bool = False,
 ) -> Assessment:
     """Checks 4, 5 and 6. Raises `MissingEvents` for auth events and prevs that are not stored.
 
     `given` is the state before the event as another server tells it, for events whose prevs are not here; all its
-    events must be stored. `fresh`: what is known of the room is from an earlier stay and counts no more.
+    events must be stored. `fresh`: what is known of the room is from an earlier stay and counts no more. `past`: the
+    event is of the room's history, and changes nothing of what is now.
     """
     nid = names.room_nid(txn, room_id)
     row = None if nid is None else rooms.get(txn, nid)
@@ -100,12 +108,16 @@ def assess(
     states = States(txn, row.nid, event.version, NewState(event, auth))
     before, cited = _before(txn, row, event, states, given)
     base = Assessment(Verdict.REJECTED, row, existing=existing, replaces=replaces, auth=auth, before=before)
+    if given is not None:
+        base = attrs.evolve(base, missing=_not_here(txn, event.prev_event_ids))
     try:
         _check_against_auth(txn, event, stored, states, before)
         _check_against(event, states, before)
     except Rejected as refused:
         return attrs.evolve(base, reason=refused.reason)
     base = _pointing(txn, base, event, states)
+    if past:
+        return attrs.evolve(base, verdict=Verdict.ACCEPTED)
     try:
         # "6. Passes authorization rules based on the current state of the room, otherwise it is soft failed."
         if row.heads:  # else this event is how this server comes into the room
@@ -140,6 +152,14 @@ def _before(
         raise MissingEvents(frozenset(missing))
     views = [_after(txn, nid, places[nid], heads) for nid in prevs.values()]
     return states.settle(views) if views else View(0), frozenset(heads.keys() & set(prevs.values()))
+
+
+def _not_here(txn: Txn, event_ids: Sequence[str]) -> frozenset[str]:
+    """Those of the events that have no place in the room."""
+    loaded = events.load_by_ids(txn, event_ids)
+    places = events.places(txn, [nid for nid, _ in loaded.values()])
+    here = {one for one, (nid, _) in loaded.items() if places[nid].state is not None}
+    return frozenset(event_ids) - here
 
 
 def _removed(txn: Txn, states: States, row: RoomRow, wanted: Mapping[StateKey, int]) -> dict[StateKey, int | None]:

@@ -11,10 +11,12 @@ from homeserver.protocol.errors import MatrixError, bad_json, invalid_param
 from homeserver.protocol.filters import EVERYTHING, EventFilter, parse_event_filter
 from homeserver.services.callers import User
 from homeserver.services.database import Database
+from homeserver.services.ports import RemoteHistory
 from homeserver.services.rooms.read import Reader, not_in_room, reader_of, visible_of
 from homeserver.services.sync.tokens import parse_room_token, point_after, room_token
-from storage import events, names, relations, timeline
+from storage import events, gaps, names, relations, timeline
 from storage.events import StoredEvent
+from storage.gaps import Gap
 from storage.state_tree import StateTree
 from storage.timeline import HIGHEST, LOWEST, MEMBER, Wanted
 from storage.txn import Txn
@@ -22,6 +24,8 @@ from storage.txn import Txn
 MAX_LIMIT = 1_000
 #: How many events are looked at for one page, seen or not.
 MOST_LOOKED_AT = 5_000
+#: How often other servers are asked for one page, and for how many events at once.
+MOST_FETCHES, FETCHED = 3, 100
 
 
 class Renderer(Protocol):
@@ -92,9 +96,10 @@ def place_of(token: str | None, latest: int) -> int | None:
 class History:
     """The `/messages` of a room."""
 
-    def __init__(self, db: Database, renderer: Renderer) -> None:
+    def __init__(self, db: Database, renderer: Renderer, remote: RemoteHistory | None = None) -> None:
         self._db = db
         self._renderer = renderer
+        self._remote = remote
 
     async def messages(self, user: User, room_id: str, query: PageQuery) -> dict[str, Any]:
         """One page. Raises M_FORBIDDEN for those who may not look inside, M_INVALID_PARAM for a bad token."""
@@ -106,6 +111,8 @@ class History:
         else:
             stretch = Stretch(start - 1, (latest if until is None else until) - 1)
         limit = min(query.limit, MAX_LIMIT if query.filter.limit is None else query.filter.limit)
+        if query.backward and self._remote is not None and limit:
+            await self._reach_back(room_id, stretch.up_to, limit)
         looked = await self._db.read(_page, user, room_id, stretch, query.backward, limit, query.filter)
         if looked is None:
             raise not_in_room()
@@ -119,8 +126,26 @@ class History:
             answer["state"] = shown[len(page.events) :]
         return answer
 
+    async def _reach_back(self, room_id: str, up_to: int, limit: int) -> None:
+        """Have the holes filled that a page going back from a point would fall into."""
+        assert self._remote is not None
+        for _ in range(MOST_FETCHES):
+            gap = await self._db.read(_gap_within, room_id, up_to, limit)
+            if gap is None or not await self._remote.fetch_before(room_id, gap, FETCHED):
+                return
+
 
 # ---- in one read transaction ----
+
+
+def _gap_within(txn: Txn, room_id: str, up_to: int, limit: int) -> Gap | None:
+    """The first hole below a point with fewer than `limit` events above it."""
+    room = names.room_nid(txn, room_id)
+    gap = None if room is None else gaps.newest(txn, room, up_to)
+    if room is None or gap is None:
+        return None
+    here = gaps.between(txn, room, gap.next_ord, up_to)
+    return gap if here < limit else None
 
 
 def _page(

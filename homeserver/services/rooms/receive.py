@@ -74,7 +74,25 @@ class Receiver:
             kinds=found.kinds,
             advances=accepted,
             replaces=found.replaces,
+            missing=found.missing if accepted else (),
         )
+        await self._write(event.room_id, found.room.nid, plan)
+        return Received(found.verdict, found.reason)
+
+    async def backfill(
+        self, held: Held, event: Event, ord_: int, *, state: Mapping[StateKey, str] | None = None
+    ) -> Received:
+        """Stores an event of the room's history at its place in the order; `state` and what is raised as in `receive`.
+
+        Nobody is told of it, and it notifies nobody.
+        """
+        found = await self._db.read(assess, held.require(), event, state, False, True)
+        if found.verdict is Verdict.KNOWN:
+            return Received(Verdict.KNOWN)
+        item = await self._item(event, attrs.evolve(found, levels=None))
+        if found.verdict is Verdict.ACCEPTED:
+            item = attrs.evolve(item, place=ord_)
+        plan = attrs.evolve(self._outlier_plan(found.room.nid, found.room, [item]), replaces=found.replaces)
         await self._write(event.room_id, found.room.nid, plan)
         return Received(found.verdict, found.reason)
 
