@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 #: How many (user, room) pairs stay registered for wake-ups after their user stopped asking.
 LISTENED_ROOMS = 500_000
+LISTENERS = 50_000
 
 
 class Timer(Protocol):
@@ -97,7 +98,7 @@ class Notifier:
             self._listeners.move_to_end(user)
         if listener.rooms is not rooms and listener.rooms != rooms:
             self._register(listener, rooms)
-        while self._pairs > LISTENED_ROOMS:
+        while self._pairs > LISTENED_ROOMS or len(self._listeners) > LISTENERS:
             if not self._forget_oldest(user):
                 break
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -51,8 +52,8 @@ class Ring:
     def __init__(self, floor: int = 0, size: int = RING_SIZE) -> None:
         self.floor = floor
         self._size = size
-        self._positions: list[int] = []
-        self._values: list[int] = []
+        self._positions = array("q")
+        self._values = array("q")
 
     def add(self, position: int, value: int) -> None:
         self._positions.append(position)
@@ -65,8 +66,8 @@ class Ring:
 
     def clear(self, floor: int) -> None:
         self.floor = floor
-        self._positions.clear()
-        self._values.clear()
+        self._positions = array("q")
+        self._values = array("q")
 
     def since(self, position: int) -> frozenset[int] | None:
         """The values changed after `position`; None when that is further back than memory reaches."""
