@@ -54,7 +54,7 @@ def parse_actions(body: Mapping[str, object]) -> tuple[object, ...]:
                 raise invalid_param(f"{action[:100]} is not an action")
         elif not isinstance(action, dict) or not isinstance(action.get("set_tweak"), str):
             raise invalid_param("An action is a string, or an object with set_tweak")
-    return tuple(action for action in actions if not isinstance(action, str) or action not in HISTORICAL_ACTIONS)
+    return tuple(actions)
 
 
 def _pattern(body: Mapping[str, object]) -> str:

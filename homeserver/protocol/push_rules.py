@@ -18,7 +18,7 @@ from homeserver.protocol.push_defaults import Definition, Json
 KINDS = ("override", "content", "room", "sender", "underride")
 #: The order in which kinds are checked; `postcontent` is MSC4306's and holds rules of the server only.
 EVALUATION_ORDER = ("override", "content", "postcontent", "room", "sender", "underride")
-#: "Clients and homeservers MUST ignore these actions, for instance, by stripping them from actions arrays."
+#: "Clients and homeservers MUST ignore these actions": they are kept as they were set, and mean nothing.
 HISTORICAL_ACTIONS = frozenset({"dont_notify", "coalesce"})
 
 MAX_INTEGER = 2**53 - 1

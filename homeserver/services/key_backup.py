@@ -16,6 +16,8 @@ from storage import key_backup
 from storage.key_backup import Backup, SessionKey
 from storage.txn import Txn
 
+#: The specification's one algorithm in its versions, and MSC3270's.
+ALGORITHMS = ("m.megolm_backup.v1", "org.matrix.msc3270.")
 #: Rooms and sessions are parts of database keys, which must not be long.
 LONGEST_NAME = 255
 
@@ -146,6 +148,8 @@ def _description(body: Mapping[str, Any]) -> tuple[str, bytes]:
             raise missing_param(f"{name} is missing")
     if not isinstance(algorithm, str):
         raise bad_json("algorithm must be a string")
+    if not algorithm.startswith(ALGORITHMS):
+        raise invalid_param("algorithm must be m.megolm_backup.v1.curve25519-aes-sha2")
     if not isinstance(auth_data, dict):
         raise bad_json("auth_data must be an object")
     return algorithm, orjson.dumps(auth_data)

@@ -86,6 +86,7 @@ class VersionTest(KeyBackupCase):
             ({}, "M_MISSING_PARAM"),
             ({"algorithm": ALGORITHM}, "M_MISSING_PARAM"),
             ({"algorithm": 1, "auth_data": {}}, "M_BAD_JSON"),
+            ({"algorithm": "rot13", "auth_data": {}}, "M_INVALID_PARAM"),
             ({"algorithm": ALGORITHM, "auth_data": []}, "M_BAD_JSON"),
         ):
             await self.refused(400, errcode, "POST", "version", body)

@@ -324,9 +324,11 @@ class EditTests(TestCase):
         for conditions in ({}, ["x"], [{}], [{"kind": 3}]):
             self.refused("M_BAD_JSON", "override", "a", {"actions": [], "conditions": conditions})
 
-    def test_historical_actions_are_left_out(self) -> None:
-        rule = push_edits.new_rule("room", ROOM, {"actions": ["dont_notify", "coalesce", "notify"]})
-        self.assertEqual(rule.actions, ("notify",))
+    def test_historical_actions_are_kept_and_mean_nothing(self) -> None:
+        for historical in (["dont_notify"], ["coalesce"], ["dont_notify", "coalesce", "notify"]):
+            rule = push_edits.new_rule("room", ROOM, {"actions": historical})
+            self.assertEqual(rule.actions, tuple(historical))
+            self.assertEqual(rule.notifies, "notify" in historical)
 
     def own(self, rules: RuleSet) -> list[str]:
         return [rule.rule_id for rule in rules.own("override")]

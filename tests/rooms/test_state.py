@@ -106,12 +106,24 @@ class State(RoomCase):
         self.assertEqual(event["unsigned"]["replaces_state"], first)
         self.assertEqual(event["unsigned"]["prev_content"], {"name": "N"})
 
+    async def test_what_nobody_may_send_is_malformed(self) -> None:
+        room = await self.room(room_version="12")
+        for kind, content in (
+            ("m.room.create", {"room_version": "12"}),
+            ("m.room.power_levels", {"users": {self.alice.user_id: 100}}),
+            ("m.room.power_levels", {"users": {"bob": 50}}),
+            ("m.room.power_levels", {"users": {self.bob.user_id: "50"}}),
+            ("m.room.power_levels", {"events": []}),
+        ):
+            reply = await self.put(room, kind, content)
+            self.assertEqual((reply.status, reply.json["errcode"]), (400, "M_BAD_JSON"), content)
+        self.assertEqual((await self.get(room, "m.room.power_levels")).json["users"], {})
+
     async def test_what_the_rules_refuse(self) -> None:
         room = await self.room()
         for reply in (
             await self.put(room, "m.room.name", {"name": "B"}, who=self.bob),
             await self.put(room, "org.example", {}, self.bob.user_id),
-            await self.put(room, "m.room.create", {}),
             await self.put("!unknown:parley.test", "m.room.name", {}),
         ):
             self.assertEqual((reply.status, reply.json["errcode"]), (403, "M_FORBIDDEN"))

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from homeserver.protocol.errors import MatrixError, bad_json
+from homeserver.protocol.errors import bad_json
 from homeserver.protocol.events import Draft
 from homeserver.protocol.power_levels import DEFAULTS
 
@@ -12,10 +12,10 @@ TABLES = ("users", "events", "notifications")
 
 
 def check_content(draft: Draft) -> None:
-    """Raises M_FORBIDDEN for a second create event, M_BAD_JSON for power levels that are not integers."""
+    """Raises M_BAD_JSON for a second create event, and for power levels that are not integers."""
     if draft.type == "m.room.create":
         # "A client must not be able to send a second m.room.create."
-        raise MatrixError(403, "M_FORBIDDEN", "A room has one create event, made with it")
+        raise bad_json("A room has one create event, made with it")
     if draft.type == "m.room.power_levels" and draft.state_key == "":
         check_power_levels(draft.content)
 

@@ -122,7 +122,7 @@ class RoomCreation:
             try:
                 stage.add(draft, now_ms)
             except MatrixError as refused:
-                if refused.errcode != "M_FORBIDDEN":
+                if not isinstance(refused.__cause__, Rejected):
                     raise
                 raise MatrixError(400, "M_INVALID_ROOM_STATE", f"{draft.type}: {refused.message}") from refused
         return stage

@@ -14,7 +14,7 @@ import orjson
 
 from homeserver.protocol.auth_rules import authorize
 from homeserver.protocol.auth_selection import CREATE, POWER_LEVELS, auth_keys
-from homeserver.protocol.errors import Rejected, forbidden
+from homeserver.protocol.errors import Rejected, bad_json, forbidden
 from homeserver.protocol.events import Built, Draft, Event, PrevRef, StateKey, build
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.room_versions import RoomVersion
@@ -30,6 +30,8 @@ from storage.envelope import Envelopes
 MOST_PREVS = 20
 REDACTION = "m.room.redaction"
 
+# The rules about the form of power levels, which hold for everybody.
+MALFORMED = frozenset({"10.1", "10.2", "10.3", "10.4"})
 # "The following state events SHOULD be represented as stripped state events when possible"
 STRIPPED_KEYS: Final = tuple(
     (f"m.room.{name}", "")
@@ -111,7 +113,9 @@ class Stage:
     # ---- building ----
 
     def add(self, draft: Draft, ts: int, found: Circumstances = NOTHING, scope: TxnScope | None = None) -> Event:
-        """Builds the draft on top of what is staged. Raises `MatrixError`: what the rules refuse is M_FORBIDDEN."""
+        """Builds the draft on top of what is staged. Raises `MatrixError`: what the rules refuse is M_FORBIDDEN, or
+        M_BAD_JSON where nobody may send such content.
+        """
         keys = auth_keys(self._version, draft.type, draft.sender, draft.state_key, draft.content)
         found_at = {key: entry for key in keys if (entry := self.entry(key)) is not None}
         entries = list(found_at.values())
@@ -123,7 +127,7 @@ class Stage:
         try:
             authorize(self._version, event, state, self.levels() if self.items or self._snapshot else None)
         except Rejected as refused:
-            raise forbidden(refused.reason) from refused
+            raise (bad_json if refused.rule in MALFORMED else forbidden)(refused.reason) from refused
         item = self._item(built, [entry.nid for entry in entries], found, scope)
         if self.room_id is None:
             self.room_id = event.room_id

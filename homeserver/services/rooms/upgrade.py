@@ -208,7 +208,8 @@ def levels_for(version: RoomVersion, old: Old, creators: Sequence[str]) -> dict[
     users = {
         user_id: 100 if level == float("inf") else int(level)
         for user_id, level in listed.items()
-        if not (version.creators_are_privileged and user_id in creators)
+        # Who made the old room is a creator of it alone, unless named anew.
+        if not (version.creators_are_privileged and (user_id in creators or level == float("inf")))
     }
     if not version.creators_are_privileged and old.state[CREATE].version.creators_are_privileged:
         users[creators[0]] = 100
