@@ -154,7 +154,6 @@ def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
         lambda: {name: size for name, (_, size) in db.budget.report().items()},
     )
     metrics.gauge("parley_stream_position", "The position of the newest published change", lambda: db.published)
-    metrics.gauge("parley_cache_bytes", "Memory that caches hold, as they estimate it", lambda: db.cache_bytes)
     metrics.gauge("parley_writes_waiting", "Writes that wait for a commit", lambda: db.queued)
     return Base(
         config=config,
