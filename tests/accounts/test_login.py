@@ -118,7 +118,7 @@ class LoginTests(LoginCase):
         self.assertEqual((await self.request("POST", LOGIN, body)).json["errcode"], "M_MISSING_TOKEN")
         for token in ("x", alice):
             reply = await self.request("POST", LOGIN, body, token)
-            self.assertEqual((reply.status, reply.json["errcode"]), (403, "M_FORBIDDEN"))
+            self.assertEqual((reply.status, reply.json["errcode"]), (401, "M_UNKNOWN_TOKEN"))
 
     async def test_tokens(self) -> None:
         reply = await self.request("GET", WHOAMI)
