@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from homeserver.protocol.errors import MatrixError, forbidden, invalid_param
+from homeserver.protocol.errors import MatrixError, Rejected, forbidden, invalid_param
 from homeserver.protocol.events import Draft
 from homeserver.protocol.ids import parse_room_alias, parse_user_id, server_of
 from homeserver.protocol.room_versions import RoomVersion, lookup
