@@ -18,6 +18,7 @@ class ServiceCase(HomeserverCase):
     settings = "appservices: [irc.yaml]"
     registration = ""
     has_url = True
+    rate_limited = "false"
 
     async def setUp(self) -> None:  # type: ignore[override]
         self.service = Service()
@@ -33,7 +34,7 @@ url: {self.service.url if self.has_url else "null"}
 as_token: {AS_TOKEN}
 hs_token: {HS_TOKEN}
 sender_localpart: ircbot
-rate_limited: false
+rate_limited: {self.rate_limited}
 namespaces:
   users: [{{regex: "@irc_.*:parley\\\\.test", exclusive: true}}]
   aliases: [{{regex: "#irc_.*", exclusive: true}}]
