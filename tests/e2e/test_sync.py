@@ -37,7 +37,7 @@ class SyncTest(EncryptionCase):
         query = {"since": since, "timeout": 30_000}
         poll = self.begin("GET", f"{V3}/sync", None, session, query=query, expect=200)
         await self.settle(0.05)
-        self.assertFalse(poll.called)
+        self.assertFalse(poll.called, getattr(poll, "result", None))
         await cause
         return dict((await self.eventually(poll, advance=0.01)).json)
 
