@@ -147,12 +147,11 @@ def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
         times.record(seconds)
 
     db.observe_batches(observe)
-    metrics.gauges(
-        "parley_cache_bytes",
-        "Memory of each cache",
-        "cache",
-        lambda: {name: size for name, (_, size) in db.budget.report().items()},
-    )
+
+    def cache_bytes() -> dict[str, float]:
+        return {"names": db.names.bytes, **{name: size for name, (_, size) in db.budget.report().items()}}
+
+    metrics.gauges("parley_cache_bytes", "Memory of each cache", "cache", cache_bytes)
     metrics.gauge("parley_stream_position", "The position of the newest published change", lambda: db.published)
     metrics.gauge("parley_writes_waiting", "Writes that wait for a commit", lambda: db.queued)
     return Base(

@@ -14,7 +14,7 @@ import attrs
 ROOT = Path(__file__).resolve().parents[1]
 
 # Suites whose tests depend on the database: run once more on PostgreSQL.
-ON_BOTH = ("storage", "http", "accounts", "rooms", "userdata", "e2e", "sync", "media")
+ON_BOTH = ("storage", "http", "accounts", "rooms", "userdata", "e2e", "sync", "media", "appservices", "federation")
 # Suites that start servers of their own: one after the other, they measure and kill.
 ALONE = ("clients", "faults")
 

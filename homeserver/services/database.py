@@ -55,11 +55,6 @@ class Database:
         return self._engine.budget
 
     @property
-    def cache_bytes(self) -> int:
-        """What all caches hold now."""
-        return self._engine.budget.used + self._engine.names.bytes
-
-    @property
     def dialect(self) -> str:
         return self._engine.dialect
 
