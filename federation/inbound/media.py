@@ -50,7 +50,7 @@ class MediaPages:
         head, tail = around(boundary, opened.content_type, _disposition(opened))
         file = io.BufferedReader(Wrapped(head, opened.file, tail))
         length = len(head) + opened.size + len(tail)
-        return Stream(file, length, f"multipart/mixed; boundary={boundary}")  # type: ignore[arg-type]
+        return Stream(file, length, f"multipart/mixed; boundary={boundary}")
 
 
 def _disposition(opened: Opened) -> str:

@@ -94,8 +94,8 @@ class RemoteMedia:
         """Where the file lies in what was written to `file`."""
         path = f"/_matrix/federation/v1/media/download/{segment(uri.media_id)}"
         query = [("timeout_ms", str(timeout_ms))]
-        limits = {"seconds": SECONDS, "largest": self._largest + HEAD_BYTES}
-        response = await self._client.download(uri.server, path, query, file, **limits)
+        largest = self._largest + HEAD_BYTES
+        response = await self._client.download(uri.server, path, query, file, seconds=SECONDS, largest=largest)
         if response.status == 404 and _is_unrecognized(file):
             return await self._fetched_openly(uri, timeout_ms, file)
         if response.status != 200:
