@@ -12,7 +12,7 @@ from homeserver.config.model import Media as Settings
 from homeserver.protocol.errors import MatrixError, forbidden, limit_exceeded, not_found
 from homeserver.protocol.ids import MediaUri
 from homeserver.runtime import Runtime
-from homeserver.services import thumbnails
+from homeserver.services import image_metadata, thumbnails
 from homeserver.services.callers import User, require_not_suspended
 from homeserver.services.database import Database
 from homeserver.services.media_files import MediaFiles
@@ -85,7 +85,7 @@ class MediaStore:
     async def upload(self, user: User, file: BinaryIO, kind: str | None, name: str | None) -> MediaUri:
         """Keep a file under a new id."""
         require_not_suspended(user)
-        content = await self._store(file, kind, name)
+        content = await self._store(file, kind, name, as_is=_may_be_encrypted(kind))
         media_id = self._runtime.token(MEDIA_ID_BYTES)
         now, opened = self._runtime.now_ms(), self._settings.open_downloads
         await self._database.write(media.add, media_id, user.usr, now, content, opened)
@@ -93,7 +93,7 @@ class MediaStore:
 
     async def keep(self, file: BinaryIO, kind: str) -> MediaUri:
         """Keep a file that the server itself fetched."""
-        content = await self._store(file, kind, None)
+        content = await self._store(file, kind, None, as_is=True)
         media_id = self._runtime.token(MEDIA_ID_BYTES)
         await self._database.write(media.add, media_id, 0, self._runtime.now_ms(), content, False)
         return MediaUri(self._server_name, media_id)
@@ -123,20 +123,23 @@ class MediaStore:
             raise forbidden("The media ID was made by somebody else")
         if found.content is not None:
             raise _already_uploaded()
-        content = await self._store(file, kind, name)
+        content = await self._store(file, kind, name, as_is=_may_be_encrypted(kind))
         if not await self._database.write(media.fill, found.nid, content, self._settings.open_downloads):
             raise _already_uploaded()
         for waiting in self._awaited.pop(found.nid, []):
             if not waiting.called:
                 waiting.callback(None)
 
-    async def _store(self, file: BinaryIO, kind: str | None, name: str | None) -> Content:
+    async def _store(self, file: BinaryIO, kind: str | None, name: str | None, *, as_is: bool) -> Content:
         try:
-            sha256, size = await self._runtime.in_pool("media", DISK_THREADS, self._files.store, file)
+            sha256, size = await self._runtime.in_pool("media", DISK_THREADS, self._write, file, as_is)
         except OSError as error:
             _log.error("a file could not be stored: %s", error)
             raise MatrixError(507, "M_UNKNOWN", "The server could not store the file") from None
         return Content(sha256, size, clean_kind(kind), clean_name(name))
+
+    def _write(self, file: BinaryIO, as_is: bool) -> tuple[bytes, int]:
+        return self._files.store(file if as_is else image_metadata.without(file))
 
     async def download(self, uri: MediaUri, timeout_ms: int, *, signed_in: bool) -> Opened:
         """A file; raises M_NOT_FOUND or, when it did not come within the time, M_NOT_YET_UPLOADED."""
@@ -242,6 +245,11 @@ def _opened(file: BinaryIO, content_type: str) -> Opened:
     size = file.seek(0, 2)
     file.seek(0)
     return Opened(file, size, content_type, f"thumbnail.{ENDINGS[content_type]}")
+
+
+def _may_be_encrypted(kind: str | None) -> bool:
+    """Whether not a byte may change: encrypted files come as application/octet-stream."""
+    return kind is None or kind.partition(";")[0].strip().lower() == "application/octet-stream"
 
 
 def _already_uploaded() -> MatrixError:

@@ -5,9 +5,16 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 CHUNK = 1 << 16
+
+
+class Readable(Protocol):
+    """What can be read from its start to its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Some bytes; none at the end."""
 
 
 class MediaFiles:
@@ -16,7 +23,7 @@ class MediaFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def store(self, source: BinaryIO) -> tuple[bytes, int]:
+    def store(self, source: Readable) -> tuple[bytes, int]:
         """Copy what is left in `source`; returns its SHA-256 and size. It is there whole when this returns."""
         incoming = self._folder / "incoming"
         incoming.mkdir(parents=True, exist_ok=True)
