@@ -184,9 +184,10 @@ def discovery_pages(config: Config) -> list[object]:
         "m.delayed_events": delays,
         "org.matrix.msc4140.delayed_events": delays,
     }
+    delegate = config.federation.delegate if config.federation.enabled else None
     return [
         Versions(),
-        WellKnown(config.base_url, config.federation.delegate if config.federation.enabled else None, support),
+        WellKnown(config.base_url, delegate, support, config.policy_server_key),
         Capabilities(config.rooms.default_version, versions, capabilities),
     ]
 

@@ -50,10 +50,14 @@ class SupportContact:
 class WellKnown:
     """The well-known files of the domain in this server's name."""
 
-    def __init__(self, base_url: str, delegate: str | None, support: SupportContact) -> None:
+    def __init__(
+        self, base_url: str, delegate: str | None, support: SupportContact, policy_key: str | None = None
+    ) -> None:
+        """`policy_key` is the ed25519 public key of a policy server on this host."""
         self._base_url = base_url
         self._delegate = delegate
         self._support = support
+        self._policy_key = policy_key
 
     @endpoint("GET", "/.well-known/matrix/client", spec=SPEC)
     async def client(self, caller: Anyone) -> dict[str, object]:
@@ -78,6 +82,12 @@ class WellKnown:
         if not found:
             raise not_found("No support contact is configured")
         return found
+
+    @endpoint("GET", "/.well-known/matrix/policy_server", spec=SPEC)
+    async def policy_server(self, caller: Anyone) -> dict[str, object]:
+        if self._policy_key is None:
+            raise not_found("There is no policy server on this host")
+        return {"public_keys": {"ed25519": self._policy_key}}
 
 
 class Versions:

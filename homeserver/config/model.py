@@ -85,6 +85,11 @@ def _jwt_issuers(values: "tuple[JwtIssuer, ...]") -> str | None:
     return None
 
 
+def _ed25519_key(value: str | None) -> str | None:
+    ok = value is None or len(value) == 43 and all(c.isascii() and (c.isalnum() or c in "+/-_") for c in value)
+    return None if ok else "an ed25519 public key: 43 characters of unpadded base64"
+
+
 def _mail_address(value: str) -> str | None:
     local, at, domain = value.rpartition("@")
     return None if local and at and domain and value.isprintable() and " " not in value else "an e-mail address"
@@ -351,6 +356,11 @@ class Config:
     delayed_events: DelayedEvents = option("", default=DelayedEvents)
     user_directory: UserDirectory = option("", default=UserDirectory)
     support: Support = option("", default=Support)
+    policy_server_key: str | None = option(
+        "The ed25519 public key of a policy server on this host, for /.well-known/matrix/policy_server",
+        default=None,
+        check=_ed25519_key,
+    )
     log: Log = option("", default=Log)
 
     @property

@@ -34,6 +34,7 @@ EPOCH_MS = 1_790_000_000_000
 NO_TOKEN = ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN", "M_USER_LOCKED")
 KEY = SigningKey.from_seed("test", b"parley-test-key-of-32-bytes-long")
 PASSWORD = "correct horse battery staple"
+RECORD = os.environ.get("PARLEY_PROOFS")  # where to note each request, for tests/architecture/proofs.py
 ON_POSTGRESQL = os.environ.get("PARLEY_TEST_DATABASE") == "postgresql"
 
 
@@ -186,6 +187,9 @@ database: {{url: "{self.database_url}", readers: 2}}
         own = {name.lower(): value for name, value in (answer.headers or {}).items()}
         own["content-type"] = answer.content_type or ""
         reply = Reply(answer.status, orjson.loads(raw_body) if is_json and raw_body else None, own, raw_body)
+        if RECORD:
+            with open(RECORD, "a", encoding="utf-8") as file:
+                file.write(f"{method}\t{path}\t{reply.status}\t{self.id()}\n")
         if validate and is_json:
             self._validate(method, path, reply)
         if expect is not None and reply.status != expect:
