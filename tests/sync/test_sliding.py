@@ -232,6 +232,19 @@ class SlidingSyncTest(SlidingCase):
         fresh = await self.slide(self.bob, lists=lists, conn_id="fresh")
         self.assertEqual(set(fresh["rooms"]), {second})
 
+    async def test_a_withdrawn_invite_shows_nothing_of_the_room(self) -> None:
+        lists = {"all": {**window(9), "required_state": [["*", "*"]]}}
+        room = await self.create_room(self.alice, invite=[self.bob.user_id], name="x", topic="secret")
+        answer = await self.slide(self.bob, lists=lists)
+        await self.state(self.alice, room, "m.room.topic", {"topic": "more secret"})
+        kick = {"user_id": self.bob.user_id}
+        await self.request("POST", f"/_matrix/client/v3/rooms/{quote(room)}/kick", kick, self.alice, expect=200)
+        for pos, name in ((answer["pos"], ""), (None, "fresh")):
+            result = (await self.slide(self.bob, pos, lists=lists, conn_id=name))["rooms"][room]
+            self.assertEqual([event["type"] for event in result["timeline"]], ["m.room.member"])
+            self.assertEqual(result.get("required_state", []), [])
+            self.assertNotIn("name", result)
+
     async def test_lazy_members_come_once(self) -> None:
         (room,) = await self.rooms(1)
         carol = await self.register("carol")

@@ -450,6 +450,17 @@ class SyncTest(HomeserverCase):
         await self.restart_server()
         self.assertEqual(bodies((await self.sync(self.bob, since))["rooms"]["join"][room]), ["kept"])
 
+    async def test_who_rejects_an_invite_learns_no_more_of_the_room(self) -> None:
+        room = await self.create_room(self.alice, invite=[self.bob.user_id], topic="secret")
+        since = (await self.sync(self.bob))["next_batch"]
+        await self.act(self.bob, room, "leave")
+        wanted = orjson.dumps({"room": {"include_leave": True}}).decode()
+        for token in (since, None):
+            section = (await self.sync(self.bob, token, filter=wanted))["rooms"]["leave"][room]
+            self.assertEqual(bodies(section), ["m.room.member"])
+            kinds = {(event["type"], event["state_key"]) for event in section["state"]["events"]}
+            self.assertTrue(kinds <= {("m.room.member", self.bob.user_id)}, kinds)
+
     async def test_a_knock_shows_the_stripped_state(self) -> None:
         rules = [{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
         room = await self.create_room(self.alice, name="Door", initial_state=rules)

@@ -42,6 +42,13 @@ def visible(txn: Txn, viewer: Viewer, standing: Membership, rows: Sequence[Event
     return _decide_each(txn, viewer, standing, rows)
 
 
+def was_ever_inside(txn: Txn, viewer: Viewer, standing: Membership) -> bool:
+    """Whether the user is or was joined to the room: who never was has no business with its state."""
+    if standing.kind == JOIN:
+        return True
+    return joined_until(txn, standing.room, viewer.user_id, standing.event) is not None
+
+
 def _shared_throughout(txn: Txn, room: int, rows: Sequence[EventRow]) -> bool:
     """Whether the room's history was shared during all of the rows, by its setting not having changed since."""
     key = names.skey_nid(txn, VISIBILITY, "")

@@ -11,6 +11,7 @@ import orjson
 from homeserver.protocol.filters import EventFilter
 from homeserver.services.sync.members import Summary, ToldMembers, member_rows
 from homeserver.services.sync.plan import Plan, RoomAsk, Timeline
+from homeserver.services.sync.sight import Viewer, was_ever_inside
 from storage import names
 from storage.state_tree import StateTree
 from storage.sync_reads import MEMBER, EventRow, Logged, current_state, events, state_changes
@@ -77,10 +78,17 @@ class StateReader:
         found = current_state(self._txn, joined, with_members=not self._lazy) if joined else {}
         for ask in asks:
             if not ask.joined:
-                rows = events(self._txn, state_at(self._txn, ask.room, ask.standing.event).values()).values()
-                own = ask.standing.event
-                found[ask.room] = [row for row in rows if not self._lazy or row.event.type != MEMBER or row.nid == own]
+                found[ask.room] = self._left(ask)
         return found
+
+    def _left(self, ask: RoomAsk) -> list[EventRow]:
+        """The state of a room when the user left; only the leaving itself for who was never inside."""
+        request, own = self._plan.request, ask.standing.event
+        viewer = Viewer(request.user.usr, request.user.user_id)
+        if not was_ever_inside(self._txn, viewer, ask.standing):
+            return list(events(self._txn, [own]).values())
+        rows = events(self._txn, state_at(self._txn, ask.room, own).values()).values()
+        return [row for row in rows if not self._lazy or row.event.type != MEMBER or row.nid == own]
 
     def _changed(self, logs: Mapping[int, Sequence[Logged]]) -> dict[int, list[EventRow]]:
         """The last event of each state key that changed."""

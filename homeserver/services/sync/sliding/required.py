@@ -9,6 +9,7 @@ import attrs
 
 from homeserver.services.sync.members import member_rows
 from homeserver.services.sync.plan import Timeline
+from homeserver.services.sync.sight import was_ever_inside
 from homeserver.services.sync.sliding.job import Job, SlidingAsk
 from homeserver.services.sync.sliding.state_config import ME, MEMBER, RoomConfig
 from storage import names
@@ -32,11 +33,13 @@ class Required:
 def required_state(
     txn: Txn, job: Job, asks: Sequence[SlidingAsk], timelines: Mapping[int, Timeline]
 ) -> dict[int, Required]:
-    """The state of each room."""
+    """The state of each room; nothing but the end of it for who was never inside."""
+    outside = {ask.room for ask in asks if not was_ever_inside(txn, job.viewer, ask.standing)}
+    found = {room: Required((), (), {}) for room in outside}
+    asks = [ask for ask in asks if ask.room not in outside]
     whole = _whole(txn, job, [ask for ask in asks if ask.initial or ask.before is not None])
     logs = _logs(txn, job, [ask for ask in asks if not ask.initial])
     lazy = _lazy(txn, asks, timelines)
-    found = {}
     for ask in asks:
         changed = logs.get(ask.room, {})
         chosen = {row.nid: row for row in whole.get(ask.room, ())}

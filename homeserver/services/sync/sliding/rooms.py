@@ -88,11 +88,14 @@ def _looks(
 ) -> Looks:
     usr = job.user.usr
     joined = [ask for ask in asks if ask.standing.kind == JOIN]
-    initial = [ask.room for ask in asks if ask.initial]
+    initial = [ask.room for ask in joined if ask.initial]
     keys = [key for title in (NAME, AVATAR) if (key := names.skey_nid(txn, *title)) is not None]
     titles: dict[int, dict[tuple[str, str], EventRow]] = {room: {} for room in initial}
     for row in current_pairs(txn, [(room, key) for room in initial for key in keys]):
         titles[row.event.room][row.event.type, ""] = row
+    for ask in asks:
+        if ask.initial and ask.standing.kind != JOIN:
+            titles[ask.room] = {(row.event.type, ""): row for row in states[ask.room].rows if row.event.state_key == ""}
     reshaped = [ask.room for ask in joined if ask.initial or any(key[0] in SHAPING for key in states[ask.room].changed)]
     summed = summaries(txn, usr, reshaped)
     counts = {} if job.request.merged else unread.counts(txn, usr, [ask.room for ask in joined], job.upto.pos)
