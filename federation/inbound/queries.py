@@ -37,8 +37,11 @@ class UserQueries:
     async def profile(self, caller: Server, call: Call) -> dict[str, Any]:
         user_id = self._own(call.query.get("user_id"))
         field = call.query.get("field")
-        found = await (self._profiles.everything(user_id) if field is None else self._profiles.field(user_id, field))
-        return dict(found)
+        found = await self._profiles.everything(user_id)
+        if field is None:
+            return dict(found)
+        # A field that is not set is no error between servers.
+        return {field: found[field]} if field in found else {}
 
     @endpoint("GET", "/_matrix/federation/v1/user/devices/{userId}", limit="federation")
     async def devices(self, caller: Server, call: Call) -> dict[str, Any]:
