@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import orjson
@@ -12,11 +12,12 @@ from homeserver.protocol.visibility import SHARED, WORLD_READABLE, can_see, visi
 from storage import names
 from storage.membership import JOIN
 from storage.state_tree import StateTree
-from storage.sync_reads import EventRow, Membership, current_at, events
+from storage.sync_reads import EventRow, Membership, current_pairs, events
 from storage.timeline import circumstances, joined_until
 from storage.txn import Txn
 
 VISIBILITY = "m.room.history_visibility"
+CREATE = "m.room.create"
 
 
 @attrs.frozen(slots=True)
@@ -27,16 +28,34 @@ class Viewer:
     user_id: str
 
 
-def visible(txn: Txn, viewer: Viewer, standing: Membership, rows: Sequence[EventRow]) -> list[EventRow]:
+Settings = Mapping[int, EventRow]
+
+
+def visibility_settings(txn: Txn, rooms: Sequence[int]) -> dict[int, EventRow]:
+    """The current history visibility events of rooms, where one is set."""
+    key = names.skey_nid(txn, VISIBILITY, "")
+    if key is None or not rooms:
+        return {}
+    return {row.event.room: row for row in current_pairs(txn, [(room, key) for room in rooms])}
+
+
+def needs_settings(standing: Membership, rows: Sequence[EventRow]) -> bool:
+    """Whether some of the rows came before the user's last join, so that the room's setting matters."""
+    return standing.kind == JOIN and any(row.nid < standing.since for row in rows)
+
+
+def visible(
+    txn: Txn, viewer: Viewer, standing: Membership, rows: Sequence[EventRow], settings: Settings
+) -> list[EventRow]:
     """Those of the rows, all of one room and in any order, that the user may see, given how the user stands to it now.
 
-    Events since the user's last join are, and all of a room whose history is shared. Otherwise the state at each
-    event decides.
+    Events since the user's last join are, and all of a room whose history is shared (`settings` are those of the
+    rooms for which `needs_settings`). Otherwise the state at each event decides.
     """
     if not rows:
         return []
     if standing.kind == JOIN and (
-        all(row.nid >= standing.since for row in rows) or _shared_throughout(txn, standing.room, rows)
+        not needs_settings(standing, rows) or _shared_throughout(txn, settings.get(standing.room), rows)
     ):
         return list(rows)
     return _decide_each(txn, viewer, standing, rows)
@@ -49,34 +68,29 @@ def was_ever_inside(txn: Txn, viewer: Viewer, standing: Membership) -> bool:
     return joined_until(txn, standing.room, viewer.user_id, standing.event) is not None
 
 
-def _shared_throughout(txn: Txn, room: int, rows: Sequence[EventRow]) -> bool:
-    """Whether the room's history was shared during all of the rows, by its setting not having changed since."""
-    key = names.skey_nid(txn, VISIBILITY, "")
-    if key is None:
-        return True
-    setting = current_at(txn, room, [key]).get(key)
+def _shared_throughout(txn: Txn, setting: EventRow | None, rows: Sequence[EventRow]) -> bool:
+    """Whether the room's history was shared during all of the rows, whose room has this setting now."""
+    others = [row for row in rows if row.event.type == VISIBILITY and (setting is None or row.nid != setting.nid)]
+    if others:
+        return False
     if setting is None:
-        return all(row.skey != key for row in rows)
-    # A setting as old as every row has held through all of them; a room's first rows come before its first setting.
-    oldest = min(row.nid for row in rows)
-    if setting >= oldest and any(row.skey == key and row.nid != setting for row in rows):
+        return True
+    if not _shares(setting):
         return False
-    value = visibility_in(_content(events(txn, [setting])[setting]).get("history_visibility"))
-    if value not in (SHARED, WORLD_READABLE):
-        return False
-    return setting < oldest or _value_before(txn, room, key, setting, oldest)
+    # A setting as old as every row has held through all of them. Nothing was set before it in a room that has just
+    # begun, and "shared" is what holds where nothing is set.
+    if setting.nid < min(row.nid for row in rows) or any(row.event.type == CREATE for row in rows):
+        return True
+    before = None
+    if setting.state and setting.skey is not None:
+        before = StateTree(txn, setting.event.room).get(setting.state, setting.skey)
+    return before is None or _shares(events(txn, [before])[before])
 
 
-def _value_before(txn: Txn, room: int, key: int, setting: int, oldest: int) -> bool:
-    """Whether the setting that `setting` replaced, if any, shared the history too."""
-    replaced = events(txn, [setting])[setting]
-    before = None if not replaced.state else StateTree(txn, room).get(replaced.state, key)
-    if before is None:
-        return True  # "shared" is what holds where nothing is set
-    if before >= oldest:
-        return False
-    value = visibility_in(_content(events(txn, [before])[before]).get("history_visibility"))
-    return value in (SHARED, WORLD_READABLE)
+def _shares(setting: EventRow) -> bool:
+    content = orjson.loads(setting.event.content)
+    value = content.get("history_visibility") if isinstance(content, dict) else None
+    return visibility_in(value) in (SHARED, WORLD_READABLE)
 
 
 def _decide_each(txn: Txn, viewer: Viewer, standing: Membership, rows: Sequence[EventRow]) -> list[EventRow]:
@@ -100,8 +114,3 @@ def _decide_each(txn: Txn, viewer: Viewer, standing: Membership, rows: Sequence[
         ):
             kept.append(row)
     return kept
-
-
-def _content(row: EventRow) -> dict[str, object]:
-    content = orjson.loads(row.event.content)
-    return content if isinstance(content, dict) else {}

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
+import attrs
 import orjson
 
 from homeserver.protocol.filters import EventFilter
 from homeserver.services.sync.plan import RoomAsk, Timeline
-from homeserver.services.sync.sight import Viewer, visible
+from homeserver.services.sync.sight import Settings, Viewer, needs_settings, visibility_settings, visible
 from homeserver.services.sync.tokens import ORD_BITS
 from storage import names
 from storage.relations import children, kind_of
@@ -76,13 +77,15 @@ def _read(
     fetch = limit + 1 if chosen.passes_every_event and not ignored else min(4 * limit + 1, 250)
     pages = timelines(txn, [windows[ask.room] for ask in shown], fetch, types) if shown else {}
     passes = _passes(chosen, ignored)
+    old = [ask.room for ask in shown if needs_settings(ask.standing, pages[ask.room])]
+    settings = visibility_settings(txn, old)
     found = {}
     for ask in asks:
         low = windows[ask.room].low
         torn = low != _floor(ask)
         if ask.room in pages:
             page = _Page(pages[ask.room], fetch, low, types)
-            found[ask.room] = _choose(txn, viewer, ask, page, chosen, passes, limit, torn)
+            found[ask.room] = _choose(txn, Eye(viewer, settings, chosen, passes), ask, page, limit, torn)
         else:
             found[ask.room] = Timeline((), False, (ask.upto << ORD_BITS) + 1)
     return found
@@ -107,14 +110,29 @@ class _Page:
         return _Page(rows, self.asked, self.low, self.types)
 
 
-def _choose(
-    txn: Txn, viewer: Viewer, ask: RoomAsk, page: _Page, chosen: EventFilter, passes: Passes, limit: int, torn: bool
-) -> Timeline:
+@attrs.frozen(slots=True)
+class Eye:
+    """Who looks, and through which filter."""
+
+    viewer: Viewer
+    settings: Settings
+    chosen: EventFilter
+    passes: Passes
+
+    def sees(self, txn: Txn, ask: RoomAsk, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Those of a room's rows that pass and may be seen."""
+        candidates = related_to(txn, self.chosen, [row for row in rows if self.passes(row)])
+        settings = self.settings
+        if ask.room not in settings and needs_settings(ask.standing, candidates):
+            settings = visibility_settings(txn, [ask.room])
+        return visible(txn, self.viewer, ask.standing, candidates, settings)
+
+
+def _choose(txn: Txn, eye: Eye, ask: RoomAsk, page: _Page, limit: int, torn: bool) -> Timeline:
     kept: list[EventRow] = []
     more = False
     for number in range(1, PAGES + 1):
-        candidates = [row for row in page.rows if passes(row)]
-        kept += visible(txn, viewer, ask.standing, related_to(txn, chosen, candidates))
+        kept += eye.sees(txn, ask, page.rows)
         if len(kept) > limit or page.is_last:
             break
         if number == PAGES:
