@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which media ids exist, who made them, and which content each stands for."""
 
+from typing import Literal
+
 import attrs
 
 from storage.txn import Change, Txn
@@ -52,8 +54,18 @@ def find(txn: Txn, origin: str, media_id: str) -> Media | None:
     return Media(row[0], row[1], row[2], row[3], content, bool(row[8]), bool(row[9]))
 
 
-def add(txn: Txn, media_id: str, usr: int, now: int, content: Content, open_to_all: bool) -> int:
-    """Keep an upload under a new id."""
+def used(txn: Txn, usr: int) -> int:
+    """How many bytes a user has uploaded."""
+    row = txn.one("SELECT coalesce(sum(size), 0) FROM media WHERE usr = ?", (usr,))
+    return 0 if row is None else int(row[0])
+
+
+def add(
+    txn: Txn, media_id: str, usr: int, now: int, content: Content, open_to_all: bool, most: int | None = None
+) -> bool:
+    """Keep an upload under a new id; False when the user would have more than `most` bytes."""
+    if most is not None and used(txn, usr) + content.size > most:
+        return False
     nid = txn.position()
     txn.put(
         "INSERT INTO media (nid, origin, id, usr, created, content, size, kind, name, open, quarantined)"
@@ -71,7 +83,7 @@ def add(txn: Txn, media_id: str, usr: int, now: int, content: Content, open_to_a
             int(open_to_all),
         ),
     )
-    return nid
+    return True
 
 
 def add_remote(txn: Txn, origin: str, media_id: str, now: int, content: Content) -> None:
@@ -106,16 +118,24 @@ def reserve(txn: Txn, media_id: str, usr: int, now: int, expires: int, most: int
     return True
 
 
-def fill(txn: Txn, nid: int, content: Content, open_to_all: bool) -> bool:
-    """Give a reserved id its content; False when it has one already or is gone."""
+def fill(
+    txn: Txn, nid: int, usr: int, content: Content, open_to_all: bool, most: int | None = None
+) -> Literal["filled", "taken", "full"]:
+    """Give a reserved id its content.
+
+    "taken": it has one already or is gone; "full": the user would have more than `most` bytes.
+    """
+    if most is not None and used(txn, usr) + content.size > most:
+        return "full"
     filled = txn.run(
         "UPDATE media SET content = ?, size = ?, kind = ?, name = ?, open = ?, expires = NULL"
         " WHERE nid = ? AND content IS NULL",
         (content.sha256, content.size, _bytes(content.kind), _bytes(content.name), int(open_to_all), nid),
     )
-    if filled:
-        txn.announce(Change(txn.position(), "media"))
-    return filled > 0
+    if not filled:
+        return "taken"
+    txn.announce(Change(txn.position(), "media"))
+    return "filled"
 
 
 def set_quarantined(txn: Txn, nid: int, quarantined: bool) -> None:

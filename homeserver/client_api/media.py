@@ -44,7 +44,7 @@ class MediaPage:
     @endpoint("GET", "/_matrix/client/unstable/org.matrix.msc3916/media/config", spec=SPEC)
     @endpoint("GET", "/_matrix/media/v3/config", spec=SPEC)
     async def config(self, caller: User) -> dict[str, object]:
-        return {"m.upload.size": self._store.max_upload_size}
+        return {"m.upload.size": self._store.max_upload_size(caller)}
 
     @endpoint("POST", "/_matrix/media/v3/upload", limit="media", spec=SPEC)
     async def upload(self, caller: User, call: Call, body: Upload) -> dict[str, object]:

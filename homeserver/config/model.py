@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from homeserver.config.media import Media
 from homeserver.config.option import at_least, option
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 
@@ -262,20 +263,6 @@ class Federation:
     )
     ca_file: Path | None = option("PEM file of authorities to trust instead of the system's", kind="path", default=None)
     verify_certificates: bool = option("Check other servers' certificates; off only for tests", default=True)
-
-
-@attrs.frozen
-class Media:
-    """Files that users upload."""
-
-    dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
-    max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
-    max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
-    url_previews: bool = option("Fetch pages that users link to, to show what they are about", default=True)
-    open_downloads: bool = option(
-        "Serve what is uploaded from now on without authentication, too, as servers did before Matrix 1.11",
-        default=False,
-    )
 
 
 @attrs.frozen

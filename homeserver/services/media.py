@@ -8,8 +8,9 @@ from typing import BinaryIO, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from homeserver.config.model import Media as Settings
-from homeserver.protocol.errors import MatrixError, forbidden, limit_exceeded, not_found
+from homeserver.config.media import Allowance
+from homeserver.config.media import Media as Settings
+from homeserver.protocol.errors import MatrixError, forbidden, limit_exceeded, not_found, too_large
 from homeserver.protocol.ids import MediaUri
 from homeserver.runtime import Runtime
 from homeserver.services import image_metadata, thumbnails
@@ -78,17 +79,35 @@ class MediaStore:
         self._making: dict[tuple[bytes, str], list[Deferred[None]]] = {}
         self._queued = 0
 
-    @property
-    def max_upload_size(self) -> int:
-        return self._settings.max_upload_size
+    def max_upload_size(self, user: User) -> int:
+        """The largest file that a user may upload."""
+        largest = self._allowance(user).max_upload_size
+        return self._settings.max_upload_size if largest is None else min(largest, self._settings.max_upload_size)
+
+    def _allowance(self, user: User) -> Allowance:
+        quota = self._settings.quota
+        return quota.services if user.appservice_id else quota.admins if user.is_admin else quota.users
+
+    async def _require_room(self, user: User, file: BinaryIO) -> None:
+        """Raise M_TOO_LARGE for a file over the user's limit, M_FORBIDDEN when the user's quota is used up."""
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size > self.max_upload_size(user):
+            raise too_large("The file is larger than you may upload")
+        total = self._allowance(user).total
+        if total is not None and size + await self._database.point(media.used, user.usr) > total:
+            raise _quota_reached()
 
     async def upload(self, user: User, file: BinaryIO, kind: str | None, name: str | None) -> MediaUri:
         """Keep a file under a new id."""
         require_not_suspended(user)
+        await self._require_room(user, file)
         content = await self._store(file, kind, name, as_is=_may_be_encrypted(kind))
         media_id = self._runtime.token(MEDIA_ID_BYTES)
         now, opened = self._runtime.now_ms(), self._settings.open_downloads
-        await self._database.write(media.add, media_id, user.usr, now, content, opened)
+        most = self._allowance(user).total
+        if not await self._database.write(media.add, media_id, user.usr, now, content, opened, most):
+            raise _quota_reached()
         return MediaUri(self._server_name, media_id)
 
     async def keep(self, file: BinaryIO, kind: str) -> MediaUri:
@@ -123,9 +142,12 @@ class MediaStore:
             raise forbidden("The media ID was made by somebody else")
         if found.content is not None:
             raise _already_uploaded()
+        await self._require_room(user, file)
         content = await self._store(file, kind, name, as_is=_may_be_encrypted(kind))
-        if not await self._database.write(media.fill, found.nid, content, self._settings.open_downloads):
-            raise _already_uploaded()
+        opened, most = self._settings.open_downloads, self._allowance(user).total
+        filled = await self._database.write(media.fill, found.nid, user.usr, content, opened, most)
+        if filled != "filled":
+            raise _quota_reached() if filled == "full" else _already_uploaded()
         for waiting in self._awaited.pop(found.nid, []):
             if not waiting.called:
                 waiting.callback(None)
@@ -245,6 +267,10 @@ def _opened(file: BinaryIO, content_type: str) -> Opened:
     size = file.seek(0, 2)
     file.seek(0)
     return Opened(file, size, content_type, f"thumbnail.{ENDINGS[content_type]}")
+
+
+def _quota_reached() -> MatrixError:
+    return forbidden("You have uploaded as much as you may")
 
 
 def _may_be_encrypted(kind: str | None) -> bool:

@@ -18,3 +18,4 @@ CREATE TABLE media (
 );
 CREATE INDEX media_content ON media (content);
 CREATE INDEX media_pending ON media (usr, expires) WHERE content IS NULL;
+CREATE INDEX media_usage ON media (usr, size);

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from storage import media
+from storage import accounts, media
 from tests.harness.server import HomeserverCase, Reply, Session
 
 UPLOAD = "/_matrix/media/v3/upload"
@@ -32,6 +32,13 @@ class MediaCase(HomeserverCase):
     async def setUp(self) -> None:
         await super().setUp()
         self.alice = await self.register("alice")
+
+    async def admin(self) -> Session:
+        """A server administrator."""
+        session = await self.register("root")
+        account = await self.app.base.db.read(accounts.find, session.user_id)
+        await self.app.base.db.write(accounts.set_admin, account.usr, True)
+        return session
 
     async def upload(
         self,

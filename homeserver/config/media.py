@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys of homeserver.yaml about files that users upload."""
+
+from pathlib import Path
+
+import attrs
+
+from homeserver.config.option import at_least, option
+
+
+def _size(value: int | None) -> str | None:
+    return None if value is None else at_least(1)(value)
+
+
+@attrs.frozen
+class Allowance:
+    """What one user may upload."""
+
+    max_upload_size: int | None = option(
+        "The largest file, where that is less than for everybody", kind="size", default=None, check=_size
+    )
+    total: int | None = option("All files of a user together; not given: no limit", kind="size", default=None)
+
+
+@attrs.frozen
+class Quota:
+    """What may be uploaded, by role."""
+
+    users: Allowance = option("People", default=Allowance)
+    admins: Allowance = option("Server administrators", default=Allowance)
+    services: Allowance = option("Users that application services act as", default=Allowance)
+
+
+@attrs.frozen
+class Media:
+    """Files that users upload."""
+
+    dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
+    max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
+    quota: Quota = option("", default=Quota)
+    max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+    url_previews: bool = option("Fetch pages that users link to, to show what they are about", default=True)
+    open_downloads: bool = option(
+        "Serve what is uploaded from now on without authentication, too, as servers did before Matrix 1.11",
+        default=False,
+    )
