@@ -38,18 +38,18 @@ FALLBACKS = ("device_unused_fallback_key_types", "org.matrix.msc3202.device_unus
 class News:
     """What changed lately, as commits announced it, each with the position of the last change.
 
-    `receipts` are rooms (None: not known, all are looked at), `mailboxes` and `keys` (user, device).
+    `receipts` are rooms, `mailboxes` and `keys` (user, device). Which rooms have receipts up to position `blind` is not
+    known: all are looked at.
     """
 
-    receipts: dict[int, int] | None = None
+    blind: int = 0
+    receipts: dict[int, int] = attrs.field(factory=dict)
     mailboxes: dict[tuple[int, int], int] = attrs.field(factory=dict)
     keys: dict[tuple[int, int], int] = attrs.field(factory=dict)
     typing: set[int] = attrs.field(factory=set)
 
     def settle(self, upto: int) -> None:
         """Forget what has been told up to there."""
-        if self.receipts is None:
-            self.receipts = {}
         self.receipts = {room: pos for room, pos in self.receipts.items() if pos > upto}
         self.mailboxes = {one: pos for one, pos in self.mailboxes.items() if pos > upto}
         self.keys = {one: pos for one, pos in self.keys.items() if pos > upto}
@@ -86,6 +86,10 @@ class Reader:
         self._service = service
         self._interest = interest
         self._renderer = renderer
+
+    def forget(self) -> None:
+        """Look everything up again: the database was lost and came back."""
+        self._interest.forget()
 
     def read(self, txn: Txn, news: News, after: int, upto: int) -> Found:
         """What there is to tell of (after, upto], or of the first part of it."""
@@ -155,10 +159,9 @@ class Reader:
 
     def _with_ephemeral(self, txn: Txn, found: Found, news: News, after: int) -> Found:
         interest = self._interest
-        if news.receipts is None:
+        rooms = [room for room, pos in news.receipts.items() if pos > after]
+        if after < news.blind:
             rooms = appservices.rooms_with_receipts(txn, after, found.end)
-        else:
-            rooms = [room for room, pos in news.receipts.items() if pos > after]
         reads: list[dict[str, Any]] = []
         for room in sorted(interest.rooms(txn, rooms)):
             read = appservices.read_in(txn, [room], after, found.end, interest.in_number)

@@ -18,8 +18,8 @@ is stored together with the next one. One that holds nothing but what passes (ty
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -36,6 +36,8 @@ from storage import appservices
 from storage.appservices import Cursor, Pending
 from storage.txn import Change
 
+T = TypeVar("T")
+
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
 #: How far what was looked at in vain may be ahead of what is stored.
@@ -49,7 +51,9 @@ _log = logging.getLogger(__name__)
 class Taker(Protocol):
     """Who carries transactions to services; raises NoAnswer."""
 
-    async def transaction(self, service: AppServiceRegistration, txn: str, body: bytes) -> Said: ...
+    def transaction(
+        self, service: AppServiceRegistration, txn: str, body: bytes
+    ) -> Coroutine[Deferred[Any], Any, Said]: ...
 
 
 class Typists(Protocol):
@@ -67,7 +71,7 @@ class Attendance(Protocol):
 class Announce(Protocol):
     """Tells a service of one of its users whom somebody else asked for."""
 
-    async def announce(self, service: AppServiceRegistration, user_id: str) -> None: ...
+    def announce(self, service: AppServiceRegistration, user_id: str) -> Coroutine[Deferred[Any], Any, None]: ...
 
 
 @attrs.frozen
@@ -101,8 +105,9 @@ class Delivery:
     working: bool = False
     again: bool = False
     timer: IDelayedCall | None = None
-    sending: Deferred[Said] | None = None
+    calling: Deferred[Any] | None = None
     stopped: bool = False
+    stale: bool = True
 
     def begin(self, cursor: Cursor) -> None:
         """Take up the work where it was."""
@@ -137,8 +142,8 @@ class Delivery:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.sending is not None:
-            self.sending.cancel()
+        if self.calling is not None:
+            self.calling.cancel()
 
     async def _work(self) -> None:
         self.again = False
@@ -167,6 +172,8 @@ class Delivery:
 
     async def _tell(self) -> bool:
         """Send one transaction; whether there may be another."""
+        if self.stale:
+            await self._learn()
         if self.pending is not None:
             await self._send(self.pending.txn, self.pending.body)
             self.arrived, self.pending = self.pending, None
@@ -185,7 +192,7 @@ class Delivery:
                 await self._pass(found.end)
                 return found.end < upto
             for user_id in found.unknown:
-                await self.parts.queries.announce(self.service, user_id)
+                await self._out(self.parts.queries.announce(self.service, user_id))
             pending = Pending(f"{found.end}.{self.parts.runtime.token(6)}", found.end, body, found.delivered)
             if found.is_lasting:
                 await self.parts.db.write(appservices.hold, self.service.id, self.position, pending, self.arrived)
@@ -197,6 +204,18 @@ class Delivery:
             self.news.typing |= typing
             raise
         return True
+
+    async def _learn(self) -> None:
+        """Find in the database what no announcement told of."""
+        db, service = self.parts.db, self.service
+        self.reader.forget()
+        self.news.blind = upto = db.published
+        for usr, device, pos in await db.read(appservices.waiting_devices, self.position):
+            self.news.mailboxes[usr, device] = max(pos, self.news.mailboxes.get((usr, device), 0))
+        if service.receive_devices:
+            for own in await db.read(appservices.devices_of_service, service.id):
+                self.news.keys[own] = max(upto, self.news.keys.get(own, 0))
+        self.stale = False
 
     async def _pass(self, position: int) -> None:
         """Nothing up to there needs to be remembered."""
@@ -228,19 +247,24 @@ class Delivery:
 
     async def _send(self, txn: str, body: bytes) -> None:
         """Raises NoAnswer unless the service took it."""
-        self.sending = Deferred.fromCoroutine(self._call(txn, body))
-        try:
-            said = await self.sending
-        finally:
-            self.sending = None
+        said = await self._out(self.parts.taker.transaction(self.service, txn, body))
         if not said.ok:
             raise NoAnswer(f"it answered with status {said.status}")
         if self.failures:
             _log.info("application service %s takes what it is sent again", self.service.id)
         self.failures = 0
 
-    async def _call(self, txn: str, body: bytes) -> Said:
-        return await self.parts.taker.transaction(self.service, txn, body)
+    async def _out(self, work: Coroutine[Deferred[Any], Any, T]) -> T:
+        """Call the service; a stop ends it. Raises NoAnswer."""
+        if self.stopped:
+            work.close()
+            raise NoAnswer("the server stops")
+        self.calling = Deferred.fromCoroutine(work)
+        try:
+            found: T = await self.calling
+            return found
+        finally:
+            self.calling = None
 
 
 class Deliveries:
@@ -256,12 +280,6 @@ class Deliveries:
         if not self._all and not await db.point(appservices.has_any):
             return
         cursors = await db.write(appservices.begin, list(self._all), db.published)
-        for one in self._all.values():
-            cursor = cursors[one.service.id]
-            waiting = await db.read(appservices.waiting_devices, cursor.position)
-            one.news.mailboxes = {(usr, device): pos for usr, device, pos in waiting}
-            own = await db.read(appservices.devices_of_service, one.service.id)
-            one.news.keys = dict.fromkeys(own, db.published) if one.service.receive_devices else {}
         db.subscribe(self._published)
         db.on_reset(self._distrust)
         for one in self._all.values():
@@ -305,13 +323,13 @@ class Deliveries:
     def _distrust(self) -> None:
         """The database was lost and came back: look everything up again."""
         for one in self._all.values():
-            one.news.receipts = None
+            one.stale = True
 
 
 def _note(news: News, change: Change) -> None:
     stream, usr, device = change.stream, change.user, change.device
     if stream in ("receipt", "private_receipt"):
-        if news.receipts is not None and change.room is not None:
+        if change.room is not None:
             news.receipts[change.room] = change.pos
     elif usr is not None and device is not None:
         if stream == "to_device":
