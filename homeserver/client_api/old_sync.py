@@ -32,6 +32,4 @@ class OldSync:
     @endpoint("GET", "/_matrix/client/v3/initialSync", guests=True, spec=SPEC)
     async def initial_sync(self, caller: User, call: Call) -> dict[str, Any]:
         query = call.query
-        return await self._stream.everything(
-            caller, query.int("limit", 10, least=1, most=100), query.flag("archived", False)
-        )
+        return await self._stream.everything(caller, query.int("limit", 10, most=100), query.flag("archived", False))

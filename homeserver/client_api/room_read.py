@@ -58,7 +58,7 @@ class RoomRead:
 
     @endpoint("GET", "/_matrix/client/v3/rooms/{roomId}/initialSync", guests=True, limit="room_read", spec=SPEC)
     async def initial_sync(self, caller: User, call: Call) -> dict[str, object]:
-        return await self._beginnings.room(caller, call.params["roomId"])
+        return await self._beginnings.room(caller, call.params["roomId"], call.query.int("limit", 20, most=100))
 
     @endpoint(
         "GET",

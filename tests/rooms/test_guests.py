@@ -73,6 +73,12 @@ class InTheOldWay(RoomCase):
         self.assertEqual((found["membership"], found["visibility"]), ("join", "private"))
         self.assertEqual(found["messages"]["chunk"][-1]["event_id"], sent)
         self.assertIn("m.room.create", [event["type"] for event in found["state"]])
+        for path in (f"{V3}/rooms/{quote(room)}/initialSync", f"{V3}/initialSync"):
+            for limit in (0, 1):
+                some = (await self.request("GET", path, None, self.alice, query={"limit": limit}, expect=200)).json
+                for one in some.get("rooms", [some]):
+                    self.assertEqual(len(one["messages"]["chunk"]), limit)
+            await self.request("GET", path, None, self.alice, query={"limit": "few"}, expect=400)
         self.assertEqual(found["account_data"], [{"type": "m.tag", "content": {"tags": {"u.work": {}}}}])
         await self.everything(self.bob, room, 403)
         await self.join(self.bob, room)

@@ -71,6 +71,10 @@ class EventStream:
         if room_id is not None:
             peeked = (await self._views.access.reader(user, room_id)).room
         start = SyncToken(self._db.published) if since is None else since
+        with self._presence.attending(user):
+            return await self._awaited(user, start, timeout, peeked)
+
+    async def _awaited(self, user: User, start: SyncToken, timeout: float, peeked: int | None) -> Answer:
         deadline = self._runtime.monotonic() + min(timeout, LONGEST_WAIT)
         after = start.pos
         while True:
