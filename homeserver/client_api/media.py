@@ -15,6 +15,7 @@ SPEC = "https://spec.matrix.org/v1.19/client-server-api/#content-repository"
 DEFAULT_WAIT_MS = 20_000
 MAX_WAIT_MS = 60_000
 MEDIA_ID = re.compile(r"[0-9A-Za-z_-]{1,255}")
+NOT_ACCEPTED = re.compile(r"q\s*=\s*0(\.0*)?\s*$")
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 # https://spec.matrix.org/v1.19/client-server-api/#serving-inline-content
@@ -103,7 +104,7 @@ class MediaPage:
     )
     async def thumbnail(self, caller: User, call: Call) -> Stream | Answer:
         opened = await self._store.thumbnail(_uri(call), _wanted(call), _wait_ms(call), signed_in=True)
-        return _shown(call, opened, "private")
+        return _shown(call, opened, "private", varies=True)
 
 
 class PreviewPage:
@@ -141,7 +142,7 @@ class OpenMediaPage:
     @endpoint("GET", "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", waits=True, spec=SPEC)
     async def thumbnail(self, caller: Anyone, call: Call) -> Stream | Answer:
         opened = await self._store.thumbnail(_uri(call), _wanted(call), _wait_ms(call), signed_in=False)
-        return _shown(call, opened, "public")
+        return _shown(call, opened, "public", varies=True)
 
 
 def _uri(call: Call) -> MediaUri:
@@ -161,8 +162,18 @@ def _wanted(call: Call) -> Wanted:
     if query.get("width") is None or query.get("height") is None:
         raise missing_param("width and height are needed")
     return Wanted.of(
-        query.int("width", 0), query.int("height", 0), query.get("method") or "scale", query.flag("animated", False)
+        query.int("width", 0),
+        query.int("height", 0),
+        query.get("method") or "scale",
+        query.flag("animated", False),
+        webp=_takes_webp(call.header("accept") or ""),
     )
+
+
+def _takes_webp(accept: str) -> bool:
+    """Whether an Accept header names WebP; a client that takes anything gets what every program can show."""
+    kinds = (kind.partition(";") for kind in accept.lower().split(","))
+    return any(kind.strip() == "image/webp" and not NOT_ACCEPTED.search(rest) for kind, _, rest in kinds)
 
 
 def disposition(content_type: str, name: str | None) -> str:
@@ -176,7 +187,7 @@ def disposition(content_type: str, name: str | None) -> str:
     return f"{kind}; filename*=utf-8''{quote(name, safe='')}"
 
 
-def _shown(call: Call, opened: Opened, sharing: str) -> Stream | Answer:
+def _shown(call: Call, opened: Opened, sharing: str, *, varies: bool = False) -> Stream | Answer:
     """The file, or the part of it that a Range header asks for."""
     name = clean_name(call.params.get("fileName")) or opened.name
     headers = {
@@ -184,6 +195,8 @@ def _shown(call: Call, opened: Opened, sharing: str) -> Stream | Answer:
         "Content-Disposition": disposition(opened.content_type, name),
         "Cache-Control": f"{sharing}, max-age=86400, immutable",
     }
+    if varies:
+        headers["Vary"] = "Accept"
     asked = _range(call.header("range"), opened.size)
     if asked is None:
         return Stream(opened.file, opened.size, opened.content_type, 200, headers)

@@ -20,19 +20,21 @@ STEPS = (16, 24, 32, 48, 64, 96, 128, 160, 192, 240, 256, 320, 480, 600, 640, 80
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 MAX_FRAMES = 200
+MAX_GIF_BLOCKS = 300_000
 
 
 @attrs.frozen
 class Wanted:
-    """A thumbnail's size in pixels, at most; and how it is cut."""
+    """A thumbnail's size in pixels, at most; how it is cut; whether it may move and may be WebP if it stands still."""
 
     width: int
     height: int
     method: Method
     animated: bool
+    webp: bool = False
 
     @classmethod
-    def of(cls, width: int, height: int, method: str, animated: bool) -> "Wanted":
+    def of(cls, width: int, height: int, method: str, animated: bool, webp: bool = False) -> "Wanted":
         """The size to make for one that is asked for; raises M_INVALID_PARAM.
 
         "The server will return an image larger than or equal to the dimensions requested where possible."
@@ -46,13 +48,14 @@ class Wanted:
             longer = _step(max(width, height))
             factor = longer / max(width, height)
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
-            return cls(width, height, "crop", animated)
-        return cls(_step(width), _step(height), "scale", animated)
+            return cls(width, height, "crop", animated, webp)
+        return cls(_step(width), _step(height), "scale", animated, webp)
 
     @property
     def name(self) -> str:
         """A file name for it."""
-        return f"{self.width}x{self.height}-{self.method}{'-animated' if self.animated else ''}"
+        ending = ("-animated" if self.animated else "") + ("-webp" if self.webp else "")
+        return f"{self.width}x{self.height}-{self.method}{ending}"
 
     @property
     def common(self) -> bool:
@@ -83,7 +86,7 @@ def make(source: BinaryIO, wanted: Wanted, max_pixels: int) -> Made:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source, formats=FORMATS) as image:
-                return _made(image, wanted, max_pixels)
+                return _made(image, source, wanted, max_pixels)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise _too_large() from None
         except MatrixError:
@@ -105,17 +108,18 @@ def size_of(data: bytes) -> tuple[int, int] | None:
             return None
 
 
-def _made(image: "Image", wanted: Wanted, max_pixels: int) -> Made:
+def _made(image: "Image", source: BinaryIO, wanted: Wanted, max_pixels: int) -> Made:
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large()
-    frames = getattr(image, "n_frames", 1)
-    moves = frames > 1
+    moves = bool(getattr(image, "is_animated", False))
     content_type = TYPES[image.format or "PNG"]
     if width <= wanted.width and height <= wanted.height and (wanted.animated or not moves):
         return Made(content_type, None)
-    if moves and wanted.animated and frames <= MAX_FRAMES and frames * width * height <= max_pixels:
-        return Made("image/webp", _moving(image, wanted, frames))
+    if moves and wanted.animated:
+        frames = _frames(image, source)
+        if frames <= MAX_FRAMES and frames * width * height <= max_pixels:
+            return Made("image/webp", _moving(image, wanted, frames))
     if image.format == "JPEG":
         image.draft("RGB", _enough(image.size, wanted))
     return _still(_upright(image), wanted)
@@ -123,6 +127,46 @@ def _made(image: "Image", wanted: Wanted, max_pixels: int) -> Made:
 
 def _too_large() -> MatrixError:
     return MatrixError(413, "M_TOO_LARGE", "Content is too large to thumbnail")
+
+
+def _frames(image: "Image", source: BinaryIO) -> int:
+    """How many pictures an animation has; for a GIF, which does not say, at most one more than may be."""
+    if image.format != "GIF":
+        return int(getattr(image, "n_frames", 1))
+    place = source.tell()
+    try:
+        return _counted_in_gif(source)
+    finally:
+        source.seek(place)
+
+
+def _counted_in_gif(file: BinaryIO) -> int:
+    """Steps over the blocks of a GIF; one of too many blocks has too many frames."""
+    file.seek(0)
+    head = file.read(13)
+    file.seek(_colors(head[10]), 1)
+    frames, inside = 0, False
+    for _ in range(MAX_GIF_BLOCKS):
+        first = file.read(1)
+        if inside:  # data in pieces, up to an empty one
+            inside = first not in (b"", b"\0")
+            file.seek(first[0] if inside else 0, 1)
+        elif first == b"," and len(place := file.read(9)) == 9:
+            frames, inside = frames + 1, True
+            if frames > MAX_FRAMES:
+                return frames
+            file.seek(_colors(place[8]) + 1, 1)
+        elif first == b"!":
+            file.seek(1, 1)
+            inside = True
+        else:  # the end, or nonsense
+            return frames
+    return MAX_FRAMES + 1
+
+
+def _colors(flags: int) -> int:
+    """How long the table of colors is that the flags speak of."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _upright(image: "Image") -> "Image":
@@ -156,6 +200,9 @@ def _still(image: "Image", wanted: Wanted) -> Made:
     see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     picture = _fitted(image.convert("RGBA" if see_through else "RGB"), wanted)
     out = io.BytesIO()
+    if wanted.webp:
+        picture.save(out, "WEBP", quality=78, method=2)
+        return Made("image/webp", out.getvalue())
     if see_through:
         picture.save(out, "PNG", optimize=False)
         return Made("image/png", out.getvalue())
