@@ -88,6 +88,11 @@ class Logged(NamedTuple):
     event: int | None
 
 
+def joined_rooms(txn: Txn, usr: int) -> frozenset[int]:
+    """The rooms the user is joined to."""
+    return frozenset([row[0] for row in txn.all("SELECT room FROM membership WHERE usr = ? AND kind = 1", (usr,))])
+
+
 def joined_standings(txn: Txn, usr: int) -> dict[int, Membership]:
     """How the user stands to the rooms that the user is joined to, by room."""
     sql = "SELECT room, kind, event, since, forgotten FROM membership WHERE usr = ? AND kind = 1"
