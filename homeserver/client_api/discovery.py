@@ -113,13 +113,15 @@ class Capabilities:
     def __init__(
         self, default_version: str, room_versions: Mapping[str, str], capabilities: Mapping[str, object]
     ) -> None:
-        self._answer: dict[str, object] = {
+        self._answer: dict[str, dict[str, object]] = {
             "capabilities": {
                 "m.room_versions": {"default": default_version, "available": dict(room_versions)},
                 **capabilities,
             }
         }
+        moderation = {"m.account_moderation": {"suspend": True, "lock": True}}
+        self._of_administrators = {"capabilities": {**self._answer["capabilities"], **moderation}}
 
     @endpoint("GET", "/_matrix/client/v3/capabilities", guests=True, spec=SPEC)
-    async def capabilities(self, caller: User, call: Call) -> dict[str, object]:
-        return self._answer
+    async def capabilities(self, caller: User, call: Call) -> Mapping[str, object]:
+        return self._of_administrators if caller.is_admin else self._answer

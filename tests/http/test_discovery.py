@@ -2,6 +2,7 @@
 """The well-known files say what is configured, and nothing of what is not."""
 
 from homeserver.config.load import ConfigError, parse
+from storage import accounts
 from tests.harness.server import HomeserverCase
 
 KEY = "6yhHGKhCiXTSEN2ksjV7kX/N6rBQZ3Xb+M7LlC6NS+s"
@@ -36,3 +37,19 @@ class NotConfigured(HomeserverCase):
     def test_a_key_that_is_none_is_refused(self) -> None:
         with self.assertRaises(ConfigError):
             parse("server_name: parley.test\npolicy_server_key: short", "test.yaml", self.folder, {})
+
+
+class CapabilityTests(HomeserverCase):
+    async def test_administrators_are_told_what_they_may_do_to_accounts(self) -> None:
+        path = "/_matrix/client/v3/capabilities"
+        alice, root = await self.register("alice"), await self.register("root")
+        plain = (await self.request("GET", path, None, alice, expect=200)).json["capabilities"]
+        self.assertEqual(plain["m.room_versions"]["default"], "12")
+        self.assertNotIn("m.account_moderation", plain)
+        account = await self.app.base.db.read(accounts.find, root.user_id)
+        assert account is not None
+        await self.app.base.db.write(accounts.set_admin, account.usr, True)
+        await self.restart_server()
+        more = (await self.request("GET", path, None, root, expect=200)).json["capabilities"]
+        self.assertEqual(more, {**plain, "m.account_moderation": {"suspend": True, "lock": True}})
+        await self.request("GET", path, expect=401)
