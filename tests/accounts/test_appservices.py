@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Application services: their users, their names, and acting as somebody."""
 
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -138,3 +139,44 @@ class FileTests(TestCase):
             with self.assertRaises(appservice.Unusable) as caught:
                 appservice.parse(text, "irc.yaml")
             self.assertIn(said, str(caught.exception))
+
+    def test_faults_name_file_line_and_key(self) -> None:
+        lines = {line.partition(":")[0].strip(): number for number, line in enumerate(FILE.splitlines(), 1)}
+        for text, fault in (
+            (FILE.replace("id: irc", "id: ''"), f"irc.yaml:{lines['id']}: id: expected text"),
+            (
+                FILE.replace("rate_limited: false", "rate_limited: 1"),
+                f"{lines['rate_limited']}: rate_limited: expected",
+            ),
+            (FILE.replace("url: null", "url: http://[x"), f"irc.yaml:{lines['url']}: url: expected an http"),
+            (FILE.replace("url: null\n", ""), ": url: expected an http or https address, or null"),
+            (FILE + "protocols: {a: b}", f":{len(FILE.splitlines()) + 1}: protocols: expected a list of words"),
+            (FILE + "id: again", f":{len(FILE.splitlines()) + 1}: id: given twice"),
+            (FILE.replace("exclusive: true", "exclusive: 1"), f":{lines['users']}: namespaces.users: expected a regex"),
+            (FILE.replace("rooms: []", "romos: []"), f":{lines['rooms']}: namespaces.romos: expected users"),
+            (FILE + "a: &x 1\nb: *x", "aliases (*name) are not allowed"),
+        ):
+            with self.assertRaises(appservice.Unusable) as caught:
+                appservice.parse(text, "irc.yaml")
+            self.assertIn(fault, str(caught.exception))
+
+    def test_two_services_share_nothing_that_is_exclusive(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        files = [folder / "one.yaml", folder / "two.yaml"]
+        files[0].write_text(FILE)
+        files[1].write_text(FILE.replace("id: irc", "id: two"))
+        with self.assertRaises(appservice.Unusable) as caught:
+            appservice.load([*files, folder / "three.yaml"])
+        for part in (
+            "one.yaml: as_token: another",
+            "two.yaml: sender_localpart: another",
+            "'#irc_.*' is exclusive to another",
+            "three.yaml: cannot be read",
+        ):
+            self.assertIn(part, str(caught.exception))
+        self.assertNotIn("shared_", str(caught.exception))
+        files[1].write_text(
+            FILE.replace("id: irc", "id: two").replace(TOKEN, "another-token").replace("irc", "tg").replace("#tg", "#t")
+        )
+        self.assertEqual([one.id for one in appservice.load(files)], ["irc", "two"])

@@ -87,6 +87,10 @@ class Reader:
         self._interest = interest
         self._renderer = renderer
 
+    def passes_over(self, room: int) -> bool:
+        """Whether a message in this room surely is none of the service's business."""
+        return self._interest.passes_over(room)
+
     def forget(self) -> None:
         """Look everything up again: the database was lost and came back."""
         self._interest.forget()

@@ -41,7 +41,7 @@ T = TypeVar("T")
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
 #: How far what was looked at in vain may be ahead of what is stored.
-FORGETTABLE = 5_000
+FORGETTABLE = 2_000
 #: How long after a change it is looked at: what comes meanwhile goes out with it.
 LAG = 0.01
 
@@ -108,6 +108,8 @@ class Delivery:
     calling: Deferred[Any] | None = None
     stopped: bool = False
     stale: bool = True
+    unsure: set[int] = attrs.field(factory=set)
+    """Rooms with events that came during a look: it tells whether they matter."""
 
     def begin(self, cursor: Cursor) -> None:
         """Take up the work where it was."""
@@ -121,6 +123,32 @@ class Delivery:
             self.again = True
         elif self.timer is None:
             self._plan(LAG)
+
+    def notice(self, position: int, changes: Sequence[Change]) -> None:
+        """Take in one commit. What surely is none of the service's business costs nothing more."""
+        if any([self._matters(change) for change in changes]) or position - self.position > FORGETTABLE:
+            self.wake()
+
+    def _matters(self, change: Change) -> bool:
+        stream, usr, room, news = change.stream, change.user, change.room, self.news
+        service = self.service
+        if stream == "event" and room is not None:
+            if self.working:
+                self.unsure.add(room)
+                return False
+            return not self.reader.passes_over(room)
+        if stream in ("receipt", "private_receipt") and room is not None:
+            news.receipts[room] = change.pos
+            return service.receive_ephemeral
+        if stream == "to_device" and usr is not None and change.device is not None:
+            news.mailboxes[usr, change.device] = change.pos
+            return service.receive_ephemeral or service.receive_devices
+        if stream == "keys" and usr is not None and change.device is not None:
+            news.keys[usr, change.device] = change.pos
+            return service.receive_devices
+        if stream in ("presence", "device_list"):
+            return service.receive_ephemeral if stream == "presence" else service.receive_devices
+        return stream in ("membership", "directory")
 
     def hurry(self) -> None:
         """The service is there: do not wait for the next try."""
@@ -151,7 +179,8 @@ class Delivery:
             while not self.stopped and await self._tell():
                 pass
             self.working = False
-            if self.again:
+            came, self.unsure = self.unsure, set()
+            if self.again or not all(self.reader.passes_over(room) for room in came):
                 self.wake()
         except (NoAnswer, MatrixError) as error:
             self._fail(str(error) or type(error).__name__)
@@ -316,23 +345,9 @@ class Deliveries:
 
     def _published(self, position: int, changes: Sequence[Change]) -> None:
         for one in self._all.values():
-            for change in changes:
-                _note(one.news, change)
-            one.wake()
+            one.notice(position, changes)
 
     def _distrust(self) -> None:
         """The database was lost and came back: look everything up again."""
         for one in self._all.values():
             one.stale = True
-
-
-def _note(news: News, change: Change) -> None:
-    stream, usr, device = change.stream, change.user, change.device
-    if stream in ("receipt", "private_receipt"):
-        if change.room is not None:
-            news.receipts[change.room] = change.pos
-    elif usr is not None and device is not None:
-        if stream == "to_device":
-            news.mailboxes[usr, device] = change.pos
-        elif stream == "keys":
-            news.keys[usr, device] = change.pos

@@ -53,6 +53,10 @@ class Interest:
         """The same as `in_user` for the number of a user known when last looked."""
         return usr in self._users
 
+    def passes_over(self, room: int) -> bool:
+        """Whether a new event, no membership, in this room is surely not for the service; called on the reactor."""
+        return self._joined.get(room) == 0 and not self._service.aliases and not self._service.rooms
+
     def learn(self, txn: Txn) -> None:
         """Take in the users that came since."""
         for usr, user_id in appservices.local_users(txn, self._seen_users):
