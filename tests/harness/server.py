@@ -216,7 +216,7 @@ database: {{url: "{self.database_url}", readers: 2}}
 
     async def eventually(self, deferred: "Deferred[Any]", advance: float = 0.0) -> Any:
         """The result of a Deferred, moving the test's time by `advance` seconds at each turn while it waits."""
-        for _ in range(2000):
+        for _ in range(10_000):
             if deferred.called:
                 return await deferred
             if advance:

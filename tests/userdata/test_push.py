@@ -111,7 +111,7 @@ class GatewayCase(UserDataCase):
         await self.join(self.bob, self.room)
 
     async def until(self, met: Callable[[], bool], advance: float = 0.0) -> None:
-        for _ in range(1000):
+        for _ in range(6000):
             if met():
                 self.assertEqual(self.gateway.faults, [])
                 return
