@@ -13,5 +13,6 @@ def follow(base: Base, accounts: Accounts, writer: MemberWriter, members: Member
     profiles = MemberProfiles(base.db, base.runtime, accounts.profiles, writer)
     departures = Departures(base.db, base.runtime, members)
     base.db.subscribe(profiles.follow)
+    accounts.profiles.on_shown(profiles.told)
     base.db.subscribe(departures.follow)
     base.lifecycle.on_start(departures.resume)

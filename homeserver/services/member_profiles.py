@@ -16,6 +16,7 @@ from storage import accounts, membership, names
 from storage.txn import Change, Txn
 
 AT_ONCE = 16
+PATIENCE = 2.0
 SHOWN = ("displayname", "avatar_url")
 
 _log = logging.getLogger(__name__)
@@ -33,25 +34,45 @@ class MemberProfiles:
         self._profiles = profiles
         self._writer = writer
         self._changed: dict[int, None] = {}
-        self._running = False
+        self._waiting: dict[int, list[Deferred[None]]] = {}
+        self._running: int | None = None
 
     def follow(self, position: int, changes: Sequence[Change]) -> None:
         """Take in one commit."""
         for change in changes:
             if change.stream == "profile" and change.user is not None:
                 self._changed[change.user] = None
-        if self._changed and not self._running:
-            self._running = True
+        if self._changed and self._running is None:
+            self._running = next(iter(self._changed))
             self._runtime.background("telling rooms of a profile", self._run())
+
+    async def told(self, usr: int) -> None:
+        """Wait until the person's rooms have their latest profile, but not longer than PATIENCE seconds."""
+        if usr not in self._changed and usr != self._running:
+            return
+        done: Deferred[None] = Deferred()
+        self._waiting.setdefault(usr, []).append(done)
+        enough = self._runtime.call_later(PATIENCE, self._let_go, usr)
+        await done
+        if enough.active():
+            enough.cancel()
 
     async def _run(self) -> None:
         try:
             while self._changed:
-                usr = next(iter(self._changed))
+                self._running = usr = next(iter(self._changed))
                 del self._changed[usr]
                 await self._update(usr)
+                if usr not in self._changed:
+                    self._let_go(usr)
         finally:
-            self._running = False
+            self._running = None
+            for usr in list(self._waiting):
+                self._let_go(usr)
+
+    def _let_go(self, usr: int) -> None:
+        for one in self._waiting.pop(usr, ()):
+            one.callback(None)
 
     async def _update(self, usr: int) -> None:
         user, rooms = await self._database.read(_rooms_of, usr)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people say of themselves, and how much of it they may say."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import orjson
@@ -52,6 +52,11 @@ class Profiles:
         self._database = database
         self._remote = remote
         self._absent = absent
+        self._shown: Callable[[int], Awaitable[None]] | None = None
+
+    def on_shown(self, shown: Callable[[int], Awaitable[None]]) -> None:
+        """Have `shown(usr)` awaited after a change of a name or picture: it returns when the rooms show it."""
+        self._shown = shown
 
     async def everything(self, user_id: str) -> Mapping[str, object]:
         """All fields; raises M_NOT_FOUND for a user who does not exist."""
@@ -96,7 +101,7 @@ class Profiles:
         value = body[name]
         _check_value(name, value)
         if name in (DISPLAYNAME, AVATAR) and value == "":
-            await self._database.write(profiles.delete, caller.usr, name)
+            await self.delete_field(caller, user_id, name)
             return
         encoded = orjson.dumps(value)
         now = await self._database.point(profiles.fields, caller.usr)
@@ -105,12 +110,18 @@ class Profiles:
         if profile_size({**now, name: encoded}) >= MAX_PROFILE_BYTES:
             raise MatrixError(400, "M_PROFILE_TOO_LARGE", "The profile would not be under 64 KiB")
         await self._database.write(profiles.put, caller.usr, name, encoded)
+        await self._wait_for_rooms(caller.usr, name)
 
     async def delete_field(self, caller: User, user_id: str, name: str) -> None:
         """Remove one of the caller's fields; one that is not set is no error."""
         _require_own(caller, user_id, name)
         check_key(name)
         await self._database.write(profiles.delete, caller.usr, name)
+        await self._wait_for_rooms(caller.usr, name)
+
+    async def _wait_for_rooms(self, usr: int, name: str) -> None:
+        if name in (DISPLAYNAME, AVATAR) and self._shown is not None:
+            await self._shown(usr)
 
 
 def check_key(name: str) -> None:

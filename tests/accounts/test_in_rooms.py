@@ -37,7 +37,7 @@ class MemberProfileTests(RoomCase):
             await self.join(self.alice, room)
         await self.set("displayname", "Alice")
         for room in rooms:
-            await self.until(room, self.alice, {"membership": "join", "displayname": "Alice"})
+            self.assertEqual(await self.member(room, self.alice), {"membership": "join", "displayname": "Alice"})
         await self.set("avatar_url", "mxc://parley.test/a")
         shown = {"membership": "join", "displayname": "Alice", "avatar_url": "mxc://parley.test/a"}
         for room in rooms:
