@@ -44,7 +44,12 @@ def cursor(txn: Txn) -> int | None:
 
 
 def move(txn: Txn, position: int, behind: Sequence[Behind]) -> None:
-    """Moves the cursor, and keeps where those are who have not got everything up to there."""
+    """Moves the cursor, and keeps where those are who have not got everything up to there.
+
+    What was passed on and everybody has is forgotten.
+    """
+    oldest = min([position, *(one.position for one in behind)])
+    txn.put("DELETE FROM relayed_event WHERE pos <= ?", (oldest,))
     txn.put(
         "INSERT INTO federation_cursor (one, position) VALUES (1, ?) "
         "ON CONFLICT (one) DO UPDATE SET position = excluded.position",
@@ -85,11 +90,6 @@ def relay(txn: Txn, event_id: str) -> None:
         pos = txn.position()
         txn.put("INSERT INTO relayed_event (pos, event) VALUES (?, ?)", (pos, nid))
         txn.announce(Change(pos, "relay"))
-
-
-def forget_relayed(txn: Txn, up_to: int) -> None:
-    """Everybody has what was passed on up to a position."""
-    txn.put("DELETE FROM relayed_event WHERE pos <= ?", (up_to,))
 
 
 def items(txn: Txn, after: int, up_to: int, limit: int = 5_000) -> list[Item]:

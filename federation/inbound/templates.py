@@ -16,7 +16,7 @@ from homeserver.protocol.room_versions import RoomVersion
 from homeserver.runtime import Runtime
 from homeserver.services.callers import User
 from homeserver.services.database import Database
-from homeserver.services.rooms.join_rules import DECIDING, JoinRules
+from homeserver.services.rooms.join_rules import DECIDING, CannotGrant, JoinRules
 from homeserver.services.rooms.locks import RoomLocks
 from homeserver.services.rooms.snapshot import Snapshot, Snapshots
 from homeserver.services.rooms.summary import allowed_rooms
@@ -100,7 +100,7 @@ class Templates:
     async def _as_told(self, error: MatrixError, current: Mapping[StateKey, Event]) -> MatrixError:
         rule = current.get(("m.room.join_rules", ""))
         allowed = allowed_rooms(rule.content.get("allow")) if rule is not None else []
-        if "let you in" in error.message:
+        if isinstance(error, CannotGrant):
             return MatrixError(400, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server can let the user in")
         for room_id in allowed:
             if await self._db.point(federation_rooms.resident, room_id) is not None:

@@ -24,8 +24,8 @@ from homeserver.services.callers import User
 from homeserver.services.database import Database
 from homeserver.services.ports import RemoteFailure
 from homeserver.services.rooms.assess import Verdict
-from homeserver.services.rooms.locks import RoomLocks
-from homeserver.services.rooms.receive import Receiver
+from homeserver.services.rooms.locks import Held, RoomLocks
+from homeserver.services.rooms.receive import Received, Receiver
 from homeserver.services.rooms.snapshot import Snapshots
 from homeserver.services.rooms.stage import STRIPPED_KEYS, Author, Stage
 from storage import events, federation_rooms, membership, names
@@ -110,13 +110,24 @@ class RemoteRooms:
         if wrong is not None:
             raise MatrixError(502, "M_UNKNOWN", wrong)
         given = await self._given(version, room_id, answer, event)
+        resident = await self._parts.db.point(federation_rooms.resident, room_id) is not None
         async with self._parts.locks.lock(room_id) as held:
             try:
-                done = await self._parts.receiver.adopt(held, version, event, given.state, given.events)
+                if resident:  # another server lets our user in, as nobody here can
+                    done = await self._take_in(held, event, given)
+                else:
+                    done = await self._parts.receiver.adopt(held, version, event, given.state, given.events)
             except MissingEvents as missing:
                 raise MatrixError(502, "M_UNKNOWN", f"{server} left out {len(missing.ids)} events") from None
         if done.verdict not in (Verdict.ACCEPTED, Verdict.KNOWN):
             raise forbidden(done.reason or "The room does not take the join")
+
+    async def _take_in(self, held: Held, event: Event, given: Given) -> Received:
+        try:
+            return await self._parts.receiver.receive(held, event)
+        except MissingEvents:
+            await self._parts.receiver.store_outliers(held, given.events)
+            return await self._parts.receiver.receive(held, event, state=given.state)
 
     async def _given(self, version: RoomVersion, room_id: str, answer: Mapping[str, Any], join: Event) -> Given:
         """The state of an answer to send_join, checked. Raises MatrixError for one that cannot be the room's."""

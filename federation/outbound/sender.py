@@ -100,7 +100,6 @@ class Sender:
         self._reading = False
         self._again = False
         self._stopped = False
-        self._number = 0
         self._running = 0
         self._turns: deque[Destination] = deque()
         health.on_return(self.wake)
@@ -338,8 +337,7 @@ class Sender:
 
     async def _sent(self, destination: Destination, batch: Batch) -> bool:
         """Whether the server has taken the transaction; it is told again and again until it does."""
-        self._number += 1
-        name = f"{self._runtime.now_ms()}.{self._number}"
+        name = self._runtime.token(15)
         sent = {key: destination.passing[key] for key in batch.passing}
         try:
             answer = await self._client.call(

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from federation.inbound.acl import ServerAcls
 from federation.inbound.admission import Admission
@@ -50,9 +51,11 @@ from homeserver.services.rooms.hierarchy import Hierarchy
 from homeserver.services.rooms.join_rules import JoinRules
 from homeserver.services.rooms.summary import RoomFacts
 from storage import destinations as destination_rows
+from storage import federation_answers
 
 WELL_KNOWN_SECONDS = 10.0
 LARGEST_WELL_KNOWN = 51_200
+HOUR = 3_600.0
 
 
 @attrs.frozen
@@ -169,6 +172,23 @@ def sending(base: Base, outbound: Outbound, areas: Areas) -> None:
     base.lifecycle.on_start(sender.start)
     base.lifecycle.on_start(news.start)
     base.lifecycle.on_stop(sender.stop)
+    forget_old_answers(base)
+
+
+def forget_old_answers(base: Base) -> None:
+    """Hourly, what was answered to transactions a day ago."""
+    runtime = base.runtime
+
+    async def forget_hourly() -> None:
+        while True:
+            await runtime.sleep(HOUR)
+            await base.db.write(federation_answers.forget_older, runtime.now_ms())
+
+    def begin() -> None:
+        running = Deferred.fromCoroutine(forget_hourly()).addErrback(lambda failure: None)
+        base.lifecycle.on_stop(running.cancel)
+
+    base.lifecycle.on_start(begin)
 
 
 def query_pages(base: Base, areas: Areas) -> Sequence[object]:

@@ -59,7 +59,7 @@ network: {{allow_private_addresses: [127.0.0.0/8, "::1/128"]}}
         if "federation:" not in self.settings:
             text += f"federation: {{enabled: true, ca_file: {files.ca}}}\n"
         config = parse(text, "test.yaml", self.folder, {})
-        self.runtime = Runtime(reactor, clock=self.clock, seed=self.number, epoch_ms=EPOCH_MS)
+        self.runtime = Runtime(reactor, clock=self.clock, epoch_ms=EPOCH_MS)
         self.app = app.build(config, self.runtime, self.key)
         await self.app.start()
         self.dispatcher: Dispatcher = self.app.dispatcher(("client", "federation"))

@@ -18,7 +18,7 @@ import attrs
 from tests.federation import certificates
 from tests.harness.servers import ROOT, SECRET, Server, free_port, synapse_python
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Failed(AssertionError):

@@ -110,6 +110,30 @@ class Joining(FederationCase):
             self.assertEqual((await one.members(alice, room))[bob.user_id], "join")
             self.assertEqual(await state_of(one, alice, room), await state_of(two, bob, room))
 
+    async def test_a_server_that_cannot_let_its_own_user_in_asks_one_that_can(self) -> None:
+        one, two = self.peers
+        alice, bob, carol = await one.register("alice"), await two.register("bob"), await two.register("carol")
+        club = await one.create_room(alice, preset="public_chat", room_version="11")
+        rule = {"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": club}]}
+        room = await one.create_room(
+            alice,
+            preset="private_chat",
+            room_version="11",
+            power_level_content_override={"invite": 50},
+            initial_state=[{"type": "m.room.join_rules", "state_key": "", "content": rule}],
+        )
+        await two.join(bob, club, one.name)
+        await two.join(carol, club, one.name)
+        await two.join(bob, room, one.name)
+        await two.join(carol, room)
+        for peer, user in ((one, alice), (two, carol)):
+            self.assertEqual((await peer.members(user, room))[carol.user_id], "join")
+
+        async def same() -> bool:
+            return bool(await state_of(one, alice, room) == await state_of(two, bob, room))
+
+        await self.until(same)
+
     async def test_who_is_banned_stays_out_and_can_come_back_later(self) -> None:
         one, two = self.peers
         alice, bob = await one.register("alice"), await two.register("bob")

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from homeserver.protocol.errors import Rejected, forbidden, guest_forbidden
+from homeserver.protocol.errors import MatrixError, Rejected, forbidden, guest_forbidden
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.services.callers import User
@@ -17,6 +17,13 @@ JOIN_RULES, GUEST_ACCESS = ("m.room.join_rules", ""), ("m.room.guest_access", ""
 #: The state that decides about a join, besides the memberships.
 DECIDING: tuple[StateKey, ...] = (CREATE, POWER_LEVELS, JOIN_RULES, GUEST_ACCESS)
 MOST_CANDIDATES = 1_000
+
+
+class CannotGrant(MatrixError):
+    """The user meets the room's condition, but nobody on this server has the power to let them in."""
+
+    def __init__(self) -> None:
+        super().__init__(403, "M_FORBIDDEN", "Nobody on this server can let you in")
 
 
 class JoinRules:
@@ -49,7 +56,7 @@ class JoinRules:
         for candidate in candidates:
             if may_invite(levels, candidate):
                 return candidate
-        raise forbidden("Nobody on this server can let you in")
+        raise CannotGrant
 
 
 def guests_may_join(current: Mapping[StateKey, Event]) -> bool:

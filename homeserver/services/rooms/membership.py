@@ -13,7 +13,7 @@ from homeserver.protocol.events import Draft, Event, StateKey
 from homeserver.protocol.ids import is_room_id, is_user_id, parse_room_alias, parse_room_id, parse_user_id, server_of
 from homeserver.services.callers import User, require_not_suspended
 from homeserver.services.database import Database
-from homeserver.services.rooms.join_rules import CREATE, DECIDING, JoinRules
+from homeserver.services.rooms.join_rules import CREATE, DECIDING, CannotGrant, JoinRules
 from homeserver.services.rooms.locks import RoomLocks
 from homeserver.services.rooms.send import Sender
 from homeserver.services.rooms.snapshot import Snapshots
@@ -185,7 +185,12 @@ class Membership:
             replaced.extend(case.predecessor)
             return await self._admitted(user, case, wanted)
 
-        await self._writer.change(user, room_id, user.user_id, decide)
+        try:
+            await self._writer.change(user, room_id, user.user_id, decide)
+        except CannotGrant:
+            if self._remote is None:
+                raise
+            await self._remote.join(user, room_id, servers, wanted)
         for old_room_id in replaced:
             await self._settings.follow(user.usr, old_room_id, room_id)
         return room_id
