@@ -15,9 +15,10 @@ from homeserver.client_api.register import Register
 from homeserver.client_api.reporting import ReportPage
 from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
-from homeserver.client_api.turn import TurnPage
+from homeserver.client_api.turn import TurnPage, TurnServer
 from homeserver.compose import registered
 from homeserver.compose.base import Base
+from homeserver.config.model import Turn
 from homeserver.services import accounts
 from homeserver.services.admin import Whois
 from homeserver.services.appservices.registry import AppServices
@@ -57,6 +58,11 @@ class Accounts:
     pages: tuple[object, ...]
 
 
+def turn_server(config: Turn | None) -> TurnServer | None:
+    """The relay of calls."""
+    return TurnServer(config.uris, config.lifetime // 1000, config.secret) if config is not None else None
+
+
 def build(base: Base) -> Accounts:
     """The services and pages of accounts."""
     config, db, runtime = base.config, base.db, base.runtime
@@ -94,7 +100,7 @@ def build(base: Base) -> Accounts:
         OpenMediaPage(media),
         PreviewPage(previews(base, media) if config.media.url_previews else None),
         ReportPage(Reports(db, runtime)),
-        TurnPage(),
+        TurnPage(runtime, turn_server(config.turn)),
     )
     return Accounts(sessions, services, names, uia, registrar, login, local, profiles, openid, media, pages)
 

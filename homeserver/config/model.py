@@ -86,6 +86,11 @@ def _jwt_issuers(values: "tuple[JwtIssuer, ...]") -> str | None:
     return None
 
 
+def _turn_uris(values: tuple[str, ...]) -> str | None:
+    ok = values and all(value.startswith(("turn:", "turns:", "stun:", "stuns:")) for value in values)
+    return None if ok else "addresses such as turn:turn.example.org?transport=udp"
+
+
 def _ed25519_key(value: str | None) -> str | None:
     ok = value is None or len(value) == 43 and all(c.isascii() and (c.isalnum() or c in "+/-_") for c in value)
     return None if ok else "an ed25519 public key: 43 characters of unpadded base64"
@@ -288,6 +293,15 @@ class DelayedEvents:
 
 
 @attrs.frozen
+class Turn:
+    """A TURN server that relays calls, such as coturn."""
+
+    uris: tuple[str, ...] = option("Its addresses", check=_turn_uris, example=("turn:turn.example.org?transport=udp",))
+    secret: str = option("The secret that it shares (static-auth-secret)", kind="secret", example="a long secret")
+    lifetime: int = option("How long credentials last", kind="duration", default=DAY_MS, check=at_least(60_000))
+
+
+@attrs.frozen
 class UserDirectory:
     """Looking for other people by name."""
 
@@ -341,6 +355,7 @@ class Config:
     presence: Presence = option("", default=Presence)
     rooms: Rooms = option("", default=Rooms)
     delayed_events: DelayedEvents = option("", default=DelayedEvents)
+    turn: Turn | None = option("Not given: calls do without a relay", default=None)
     user_directory: UserDirectory = option("", default=UserDirectory)
     support: Support = option("", default=Support)
     policy_server_key: str | None = option(

@@ -15,7 +15,7 @@ def option(
     default: Any = MISSING,
     kind: str | None = None,
     check: Callable[[Any], str | None] | None = None,
-    example: str | None = None,
+    example: str | tuple[str, ...] | None = None,
 ) -> Any:
     """One key. Without a default it must be given.
 

@@ -283,6 +283,13 @@ class ModerationTests(LoginCase):
         await self.put("locked", False)
         self.assertEqual((await self.whoami(self.alice)).json["errcode"], "M_UNKNOWN_TOKEN")
 
+    async def test_administrators_see_whether_an_account_is_locked(self) -> None:
+        path = "/_matrix/client/v1/admin/lock/@alice:parley.test"
+        for value in (True, False):
+            await self.put("locked", value)
+            self.assertEqual((await self.request("GET", path, token=self.admin, expect=200)).json, {"locked": value})
+        self.assertEqual((await self.request("GET", path, token=self.alice)).json["errcode"], "M_FORBIDDEN")
+
     async def test_no_way_leads_into_a_locked_account(self) -> None:
         refreshable = (await self.post(user="alice", refresh_token=True)).json
         await self.put("locked", True)

@@ -94,6 +94,16 @@ class AddressTests(MailCase):
         self.assertEqual((mail["From"], mail["To"]), ("chat@parley.test", "ann@example.org"))
         self.assertEqual({part.get_content_type() for part in mail.iter_parts()}, {"text/plain", "text/html"})
 
+    async def test_an_address_is_added_in_the_old_way(self) -> None:
+        alice = await self.register("alice")
+        body = {"three_pid_creds": {**await self.prove("account/3pid"), "id_server": "x", "id_access_token": "x"}}
+        wrong = {"three_pid_creds": {**body["three_pid_creds"], "client_secret": "other"}}
+        refused = await self.request("POST", f"{V3}/account/3pid", wrong, alice)
+        self.assertEqual((refused.status, refused.json["errcode"]), (403, "M_THREEPID_AUTH_FAILED"))
+        await self.request("POST", f"{V3}/account/3pid", body, alice, expect=200)
+        listed = (await self.request("GET", f"{V3}/account/3pid", token=alice)).json["threepids"]
+        self.assertEqual([one["address"] for one in listed], ["ann@example.org"])
+
     async def test_looking_at_the_link_confirms_nothing(self) -> None:
         alice = await self.register("alice")
         sid = (await self.ask("account/3pid")).json["sid"]

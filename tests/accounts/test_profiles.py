@@ -113,7 +113,7 @@ class ProfileTests(HomeserverCase):
         self.assertEqual((await self.put("org.example.f5", "x" * 15_000)).status, 200)
 
 
-class OpenIdAndTurnTests(HomeserverCase):
+class OpenIdTests(HomeserverCase):
     async def test_an_openid_token_proves_who_one_is(self) -> None:
         alice, bob = await self.register("alice"), await self.register("bob")
         path = "/_matrix/client/v3/user/@alice:parley.test/openid/request_token"
@@ -124,8 +124,3 @@ class OpenIdAndTurnTests(HomeserverCase):
         self.assertEqual(whoami.status, 401)
         self.assertEqual((await self.request("POST", path, {}, bob)).json["errcode"], "M_FORBIDDEN")
         self.assertEqual((await self.request("POST", path, {})).status, 401)
-
-    async def test_there_is_no_turn_server(self) -> None:
-        alice = await self.register("alice")
-        reply = await self.request("GET", "/_matrix/client/v3/voip/turnServer", token=alice)
-        self.assertEqual((reply.status, reply.json["errcode"]), (404, "M_NOT_FOUND"))

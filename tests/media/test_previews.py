@@ -96,6 +96,13 @@ class PreviewTests(PreviewCase):
         await self.preview(self.url("/page"))
         self.assertEqual(len(self.web.asked), 2)
 
+    async def test_the_old_path(self) -> None:
+        self.web.pages["/page"] = ("text/html", b"<title>One</title>")
+        old = "/_matrix/media/v3/preview_url"
+        reply = await self.request("GET", old, None, self.alice, query={"url": self.url("/page")}, expect=200)
+        self.assertEqual(reply.json, {"og:title": "One"})
+        self.assertEqual((await self.request("GET", old, None, self.alice)).json["errcode"], "M_MISSING_PARAM")
+
     async def test_an_image_is_its_own_preview(self) -> None:
         self.web.pages["/a/cat.png"] = ("image/png", picture(3, 3))
         reply = await self.preview(self.url("/a/cat.png"))

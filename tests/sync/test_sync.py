@@ -247,6 +247,13 @@ class SyncTest(HomeserverCase):
         self.assertEqual(await shown({}, not_rooms=[room]), {other: both})
         self.assertEqual(await shown({"limit": 1}), {room: ["sticker"], other: ["sticker"]})
 
+    async def test_a_filter_comes_back_without_what_is_null(self) -> None:
+        path = f"/_matrix/client/v3/user/{self.alice.user_id}/filter"
+        given = {"room": {"account_data": None, "timeline": {"limit": 3, "types": None}}, "presence": None}
+        made = await self.request("POST", path, given, self.alice, expect=200)
+        kept = await self.request("GET", f"{path}/{made.json['filter_id']}", None, self.alice, expect=200)
+        self.assertEqual(kept.json, {"room": {"timeline": {"limit": 3}}})
+
     async def test_stored_filters_and_formats(self) -> None:
         room = await self.shared_room()
         await self.send(self.alice, room, "text")

@@ -26,7 +26,7 @@ class Filters:
     async def create(self, usr: int, body: dict[str, object]) -> str:
         """Store a filter and return its id. Raises M_BAD_JSON for one that is wrong, M_TOO_LARGE for a huge one."""
         parsed = parse_filter(body)
-        encoded = orjson.dumps(body)
+        encoded = orjson.dumps(_without_nulls(body))
         if len(encoded) > MAX_BYTES:
             raise MatrixError(status=413, errcode="M_TOO_LARGE", message="The filter is too large")
         try:
@@ -79,6 +79,13 @@ def _inline(given: str) -> dict[str, object]:
         raise MatrixError(status=400, errcode="M_NOT_JSON", message="The filter is not JSON") from None
     if not isinstance(body, dict):
         raise bad_json("The filter must be an object")
+    return body
+
+
+def _without_nulls(body: object) -> object:
+    """A filter without keys that are null: they are as if they were not given, and given back they would break it."""
+    if isinstance(body, dict):
+        return {key: _without_nulls(value) for key, value in body.items() if value is not None}
     return body
 
 
