@@ -168,7 +168,9 @@ PASS_ALL = Filter()
 def parse_filter(body: Mapping[str, object]) -> Filter:
     """The filter that a JSON object describes. Raises M_BAD_JSON naming the field that is wrong."""
     fields = _strings(body, "event_fields", "event_fields")
-    event_format = body.get("event_format", "client")
+    event_format = body.get("event_format")
+    if event_format is None:
+        event_format = "client"
     if event_format not in ("client", "federation"):
         raise bad_json("event_format must be 'client' or 'federation'")
     room = _object(body, "room", "room")

@@ -30,6 +30,7 @@ from storage.sync_reads import (
 from storage.txn import Txn
 
 ROOMS_AT_ONCE = 200
+ROOMS_ENCODED_LATER = 20
 ACCOUNT = 0
 
 
@@ -55,7 +56,9 @@ def build(txn: Txn, plan: Plan, parts: Parts) -> Built:
     entries = _account_data(txn, plan)
     rooms = _rooms(txn, plan, parts, entries)
     if rooms:
-        body["rooms"] = rooms
+        # A long answer is encoded here, on the reader's thread, and not later on the reactor.
+        many = sum(map(len, rooms.values())) > ROOMS_ENCODED_LATER
+        body["rooms"] = orjson.Fragment(orjson.dumps(rooms)) if many else rooms
     chosen = plan.request.filter.account_data
     own = [render_entry(entry) for entry in entries.get(ACCOUNT, ()) if chosen.allows_type(entry.type)]
     if own and not chosen.passes_nothing:

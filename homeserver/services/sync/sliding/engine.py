@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import orjson
 
 from homeserver.runtime import Runtime
 from homeserver.services.callers import User
@@ -194,7 +195,8 @@ def build(txn: Txn, job: Job) -> Built:
         asked=job.wishes,
     )
     shown = {room: result for room, result in results.items() if is_telling(result)}
-    body: Answer = {"lists": list_results(txn, job, matched), "rooms": shown, "extensions": extensions}
+    rooms: object = orjson.Fragment(orjson.dumps(shown)) if len(shown) > FEW_ROOMS else shown
+    body: Answer = {"lists": list_results(txn, job, matched), "rooms": rooms, "extensions": extensions}
     return Built(body, bool(shown) or new, step)
 
 
