@@ -138,5 +138,10 @@ def fill(
     return "filled"
 
 
+def is_held(txn: Txn, sha256: bytes) -> bool:
+    """Whether any media id stands for a content."""
+    return txn.one("SELECT 1 FROM media WHERE content = ? LIMIT 1", (sha256,)) is not None
+
+
 def set_quarantined(txn: Txn, nid: int, quarantined: bool) -> None:
     txn.run("UPDATE media SET quarantined = ? WHERE nid = ?", (int(quarantined), nid))

@@ -85,15 +85,17 @@ def run(suite: Suite) -> Result:
 
 
 def need_servers(clients: bool) -> None:
-    """Install PostgreSQL, and npm for the clients' tests, when this machine lacks them and we may; else say how."""
+    """Install PostgreSQL, clamd, and npm for the clients' tests, when they are missing and we may; else say how."""
     missing = [] if _has_postgresql() else ["postgresql", "postgresql-client", "libpq-dev"]
+    if not shutil.which("clamd", path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+        missing.append("clamav-daemon")
     if clients and not shutil.which("npm"):
         missing.append("npm")
     if not missing:
         return
     line = "apt-get install -y --no-install-recommends " + " ".join(missing)
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise SystemExit(f"The tests need PostgreSQL 15 or newer, and npm: {line}")
+        raise SystemExit(f"The tests need PostgreSQL 15 or newer, clamd, and npm: {line}")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
     subprocess.run(line.split(), check=True, env=quiet, stdout=subprocess.DEVNULL)

@@ -39,6 +39,7 @@ from homeserver.services.registration import Registrar
 from homeserver.services.reports import Reports
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
+from homeserver.services.virus_scan import VirusScan
 
 
 @attrs.frozen
@@ -84,7 +85,8 @@ def build(base: Base) -> Accounts:
     openid = OpenId(config.server_name, db, runtime)
     files = MediaFiles(config.media_dir)
     base.lifecycle.on_start(files.clear_incoming)
-    media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files))
+    scan = VirusScan(config.media.clamd, db, runtime, files) if config.media.clamd is not None else None
+    media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files), scan)
     pages = (
         Register(registrar, uia, passwords, sessions, contacts),
         SharedSecretPage(registrar),

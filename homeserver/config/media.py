@@ -2,6 +2,7 @@
 """The keys of homeserver.yaml about files that users upload."""
 
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -32,6 +33,20 @@ class Quota:
 
 
 @attrs.frozen
+class Clamd:
+    """A virus scanner that looks at every file."""
+
+    host: str = option("Where clamd listens", default="127.0.0.1")
+    port: int = option("Its TCP port", default=3310)
+    socket: Path | None = option("Its Unix socket, instead of host and port", kind="path", default=None)
+    timeout: int = option("How long it may be silent", kind="duration", default=30_000, check=at_least(1))
+    when_down: Literal["refuse", "accept"] = option(
+        "What becomes of files while it does not answer; accepted ones are looked at when somebody asks for them",
+        default="refuse",
+    )
+
+
+@attrs.frozen
 class Media:
     """Files that users upload."""
 
@@ -39,6 +54,7 @@ class Media:
     max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
     quota: Quota = option("", default=Quota)
     max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+    clamd: Clamd | None = option("Not given: files are not scanned", default=None)
     url_previews: bool = option("Fetch pages that users link to, to show what they are about", default=True)
     open_downloads: bool = option(
         "Serve what is uploaded from now on without authentication, too, as servers did before Matrix 1.11",

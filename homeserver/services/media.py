@@ -18,6 +18,7 @@ from homeserver.services.callers import User, require_not_suspended
 from homeserver.services.database import Database
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.thumbnails import Made, Wanted
+from homeserver.services.virus_scan import VirusScan
 from storage import media
 from storage.media import LOCAL, Content, Media
 
@@ -68,6 +69,7 @@ class MediaStore:
         runtime: Runtime,
         files: MediaFiles,
         remote: RemoteMedia,
+        virus_scan: VirusScan | None = None,
     ) -> None:
         self._server_name = server_name
         self._settings = settings
@@ -75,6 +77,7 @@ class MediaStore:
         self._runtime = runtime
         self._files = files
         self._remote = remote
+        self._virus_scan = virus_scan
         self._awaited: dict[int, list[Deferred[None]]] = {}
         self._making: dict[tuple[bytes, str], list[Deferred[None]]] = {}
         self._queued = 0
@@ -158,7 +161,20 @@ class MediaStore:
         except OSError as error:
             _log.error("a file could not be stored: %s", error)
             raise MatrixError(507, "M_UNKNOWN", "The server could not store the file") from None
+        if await self._threat(sha256):
+            if not await self._database.read(media.is_held, sha256):
+                await self._runtime.in_pool("media", DISK_THREADS, self._files.delete, sha256)
+            raise forbidden("The file contains a virus")
         return Content(sha256, size, clean_kind(kind), clean_name(name))
+
+    async def _threat(self, sha256: bytes) -> str | None:
+        """The virus in a content, where there is somebody to look for it."""
+        if self._virus_scan is None:
+            return None
+        try:
+            return await self._virus_scan.threat(sha256)
+        except FileNotFoundError:
+            raise not_found("The file is no longer here") from None
 
     def _write(self, file: BinaryIO, as_is: bool) -> tuple[bytes, int]:
         return self._files.store(file if as_is else image_metadata.without(file))
@@ -182,6 +198,8 @@ class MediaStore:
             found = await self._remote.fetch(uri, timeout_ms)
         if found.quarantined or (not signed_in and not found.open) or found.content is None:
             raise not_found("The media was not found")
+        if await self._threat(found.content.sha256):
+            raise not_found("The media contains a virus")
         return found.content
 
     async def _local(self, media_id: str, timeout_ms: int) -> Media:

@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -46,6 +47,11 @@ class MediaFiles:
     def open(self, sha256: bytes) -> BinaryIO:
         """The content; raises FileNotFoundError."""
         return self._content(sha256).open("rb")
+
+    def delete(self, sha256: bytes) -> None:
+        """Forget a content and what was made of it."""
+        shutil.rmtree(self._derived(sha256), ignore_errors=True)
+        self._content(sha256).unlink(missing_ok=True)
 
     def open_derived(self, sha256: bytes, name: str) -> BinaryIO | None:
         """What was made of a content and kept under a name, such as a thumbnail."""

@@ -19,3 +19,10 @@ CREATE TABLE media (
 CREATE INDEX media_content ON media (content);
 CREATE INDEX media_pending ON media (usr, expires) WHERE content IS NULL;
 CREATE INDEX media_usage ON media (usr, size);
+
+-- What the virus scanner said of a content.
+CREATE TABLE media_verdict (
+    content {blob} PRIMARY KEY,      -- SHA-256
+    threat {blob},                   -- NULL: nothing was found
+    scanned {bigint} NOT NULL
+);
