@@ -243,6 +243,8 @@ class UnfrozenTests(MediaCase):
         await self.start_server()
         reply = await self.request("GET", f"/_matrix/media/r0/download/{media_id}", expect=200)
         self.assertEqual(reply.headers["content-type"], "image/png")
+        named = await self.request("GET", f"/_matrix/media/v3/download/{media_id}/bicycle.png", expect=200)
+        self.assertIn("bicycle.png", named.headers["content-disposition"])
         await self.request("GET", f"/_matrix/media/v3/thumbnail/{media_id}?width=8&height=8", expect=200)
         later = await self.upload(b"later")
         self.assertEqual((await self.request("GET", f"/_matrix/media/v3/download/{later}")).status, 404)
