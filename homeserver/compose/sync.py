@@ -51,6 +51,8 @@ def build(base: Base, userdata: UserData, e2e: Encryption, spine: Spine, access:
     base.lifecycle.on_stop(notifier.wake_everybody)
     base.metrics.gauge("parley_open_long_polls", "Requests that wait for news", notifier.waiting)
     tools = Tools(parts, FactsOfRooms(), Connections())
+    db.on_reset(parts.recent.forget)
+    db.on_reset(tools.facts.forget)
     sliding = SlidingSync(runtime, db, notifier, joined, newsroom, sources, tools)
     base.lifecycle.on_stop(sliding.save)
     base.metrics.gauge("parley_sliding_connections", "Sliding sync connections in memory", tools.connections.__len__)

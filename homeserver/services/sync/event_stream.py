@@ -31,6 +31,7 @@ from storage.sync_reads import Membership, memberships
 from storage.txn import Txn
 
 MOST = 100
+PEEK_SECONDS = 5.0
 Answer = dict[str, Any]
 
 
@@ -94,7 +95,8 @@ class EventStream:
             if remaining <= 0:
                 return {"start": str(start), "end": str(SyncToken(after)), "chunk": []}
             if self._db.published == after:
-                await self._notifier.wait(user.usr, remaining)
+                # A sync of the same user may take the peeked room off the list of what wakes: look now and then.
+                await self._notifier.wait(user.usr, remaining if peeked is None else min(remaining, PEEK_SECONDS))
 
     async def event(self, user: User, event_id: str) -> Answer:
         """One event wherever it is; M_NOT_FOUND where the user may not see it."""

@@ -37,6 +37,10 @@ class RecentTimelines:
     def get(self, ask: RoomAsk, limit: int) -> Timeline | None:
         return self._kept.get((ask.room, ask.after or 0, ask.upto, limit))
 
+    def forget(self) -> None:
+        """The database was lost and came back: positions may mean something else."""
+        self._kept.clear()
+
     def keep(self, ask: RoomAsk, limit: int, timeline: Timeline) -> None:
         self._kept[ask.room, ask.after or 0, ask.upto, limit] = timeline
         if len(self._kept) > TIMELINES_KEPT:

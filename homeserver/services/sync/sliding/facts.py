@@ -42,6 +42,11 @@ class FactsOfRooms:
                 self._changes += 1
                 self._known.pop(change.room, None)
 
+    def forget(self) -> None:
+        """The database was lost and came back."""
+        self._changes += 1
+        self._known.clear()
+
     def of(self, txn: Txn, rooms: Iterable[int]) -> dict[int, RoomFacts]:
         """The facts of rooms that this server has the state of."""
         changes = self._changes
