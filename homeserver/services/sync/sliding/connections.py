@@ -16,8 +16,10 @@ from homeserver.services.sync.sliding.state_config import Interned, Pattern, Roo
 from homeserver.services.sync.tokens import SyncToken, parse_sync_token
 from storage.sync_reads import Membership
 
-CONNECTIONS = 50_000
 PER_DEVICE = 10
+#: How many rooms all connections together remember; a connection itself counts as some.
+ROOMS_REMEMBERED = 500_000
+CONNECTION_WEIGHT = 20
 
 Key = tuple[int, int, str]
 
@@ -105,6 +107,8 @@ class Connections:
     def __init__(self) -> None:
         self._known: OrderedDict[Key, Connection] = OrderedDict()
         self._names: dict[tuple[int, int], list[str]] = {}
+        self._weights: dict[Key, int] = {}
+        self._weight = 0
         self.configs = Interned()
         self._numbers = 0
 
@@ -118,6 +122,7 @@ class Connections:
         if connection is None or connection.nonce != given_nonce or not connection.arrive(seq):
             raise unknown_pos()
         self._known.move_to_end(key)
+        self._weigh(connection)
         return connection
 
     def knows(self, usr: int, device: int, name: str) -> bool:
@@ -146,17 +151,25 @@ class Connections:
         key = connection.key
         self._known[key] = connection
         self._known.move_to_end(key)
-        if len(self._known) > CONNECTIONS:
-            self._drop(next(iter(self._known)))
         names = self._names.setdefault(key[:2], [])
         if key[2] in names:
             names.remove(key[2])
         names.append(key[2])
         if len(names) > PER_DEVICE:
             self._drop((*key[:2], names[0]))
+        self._weigh(connection)
+
+    def _weigh(self, connection: Connection) -> None:
+        """Take account of what a connection remembers now, and forget the oldest others where that is too much."""
+        weight = CONNECTION_WEIGHT + len(connection.sent)
+        self._weight += weight - self._weights.get(connection.key, 0)
+        self._weights[connection.key] = weight
+        while self._weight > ROOMS_REMEMBERED and len(self._known) > 1:
+            self._drop(next(iter(self._known)))
 
     def _drop(self, key: Key) -> None:
         del self._known[key]
+        self._weight -= self._weights.pop(key, 0)
         names = self._names[key[:2]]
         names.remove(key[2])
         if not names:
