@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import orjson
@@ -30,6 +31,11 @@ def tracked() -> list[Path]:
     if done.returncode:
         raise SkipTest("this is not a git checkout")
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def plain_name(name: str) -> str:
+    """A package's name as the registry compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class Commits(TestCase):
@@ -71,6 +77,14 @@ class Licences(TestCase):
         self.assertGreater(len(packages), 20)
         wrong = [f"{one['Name']}: {one['License']}" for one in packages if not ALLOWED.search(one["License"])]
         self.assertEqual([line for line in wrong if not line.startswith("parley:")], [])
+
+    def test_what_the_project_asks_for_is_locked(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+        text = (ROOT / "requirements-dev.lock").read_text()
+        locked = {plain_name(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+        missing = [one for one in asked if plain_name(re.split(r"[^\w.-]", one)[0]) not in locked]
+        self.assertEqual(missing, [], "run make lock")
 
     def test_every_dependency_is_locked_with_its_hash(self) -> None:
         for name in ("requirements.lock", "requirements-dev.lock"):
