@@ -35,6 +35,15 @@ def parser() -> argparse.ArgumentParser:
     actions = db.add_subparsers(dest="action", required=True, metavar="ACTION")
     status = actions.add_parser("status", help="show which migrations were applied")
     migrate = actions.add_parser("migrate", help="apply the migrations that are missing")
+    federation = commands.add_parser("federation", help="see how other servers are found, and how they do")
+    steps = federation.add_subparsers(dest="action", required=True, metavar="ACTION")
+    examine = steps.add_parser("check", help="explain step by step how a server is found and talked with")
+    destinations = steps.add_parser("status", help="show what waits for which server; the server must run")
+    retry = steps.add_parser("retry", help="try a server again now; the server must run")
+    for command in (examine, retry):
+        command.add_argument("name", metavar="NAME", help="the server's name")
+    for command in (examine, destinations, retry):
+        command.add_argument("-c", "--config", required=True, metavar="FILE", help="homeserver.yaml")
     for command in (run, check, register, link, status, migrate):
         command.add_argument("-c", "--config", required=True, metavar="FILE", help="homeserver.yaml")
     return top
@@ -61,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from homeserver.cli.accounts import accounts
 
             return accounts(given)
+        case "federation":
+            from homeserver.cli.federation import federation
+
+            return federation(given)
     from homeserver.cli.database import database
 
     return database(given)

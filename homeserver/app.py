@@ -45,6 +45,7 @@ class App:
     pages: Mapping[Serve, Sequence[object]]
     kinds: Mapping[type, Authenticate]
     registrar: Registrar
+    local_pages: Sequence[object] = ()
     opened: bool = False
     started: bool = False
     stopping: bool = False
@@ -55,7 +56,7 @@ class App:
 
     def local_dispatcher(self) -> Dispatcher:
         """What answers on the socket for commands on this machine."""
-        return self._dispatcher([LocalCommands(self.base.config.base_url, self.registrar)])
+        return self._dispatcher([LocalCommands(self.base.config.base_url, self.registrar), *self.local_pages])
 
     def _dispatcher(self, pages: Sequence[object]) -> Dispatcher:
         base = self.base
@@ -129,7 +130,7 @@ def build(config: Config, runtime: Runtime, key: SigningKey) -> App:
         "web": [Landing(config.server_name, config.base_url), Setup(config.server_name, accounts_area.registrar)],
     }
     kinds = {**ClientAuth(accounts_area.sessions).kinds, **federation_area.kinds}
-    return App(base, pages, kinds, accounts_area.registrar)
+    return App(base, pages, kinds, accounts_area.registrar, federation_area.local_pages)
 
 
 def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:

@@ -47,6 +47,11 @@ class Destinations:
         """The servers that the admin named."""
         return self._listed
 
+    @property
+    def failing(self) -> int:
+        """How many servers do not answer."""
+        return len(self._failing)
+
     def allows(self, server: str) -> bool:
         """Whether it may be asked now."""
         health = self._failing.get(server)

@@ -40,7 +40,7 @@ def accounts(given: argparse.Namespace) -> int:
             print("no password was given", file=sys.stderr)
             return 2
         body = {"username": given.user, "password": password, "admin": given.admin}
-    said = _ask_server(config, given.command, body)
+    said = ask_server(config, given.command, body)
     if said is None:
         said = _on_database(config, given.command, body)
     if "errcode" in said:
@@ -59,7 +59,7 @@ def _password(file: str | None) -> str:
     return password if getpass.getpass("Again: ") == password else ""
 
 
-def _ask_server(config: Config, command: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+def ask_server(config: Config, command: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The answer of the running server; None when there is none."""
     connection = _UnixConnection(str(config.data_dir.resolve() / "parley.sock"))
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 from twisted.internet.defer import Deferred
 
+from federation.commands import FederationCommands
 from federation.inbound.acl import ServerAcls
 from federation.inbound.admission import Admission
 from federation.inbound.authentication import RequestAuth
@@ -44,7 +45,9 @@ from homeserver.compose.e2e import Encryption
 from homeserver.compose.rooms import Rooms
 from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
+from homeserver.config.model import Config
 from homeserver.http.auth import Authenticate
+from homeserver.runtime import Runtime
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.rooms.directory import Directory
 from homeserver.services.rooms.hierarchy import Hierarchy
@@ -76,6 +79,8 @@ class Federation:
 
     pages: Sequence[object] = ()
     kinds: Mapping[type, Authenticate] = attrs.field(factory=dict)
+    local_pages: Sequence[object] = ()
+    """For commands on this machine."""
 
 
 def reach_out(base: Base) -> tuple[Base, Outbound | None]:
@@ -86,14 +91,19 @@ def reach_out(base: Base) -> tuple[Base, Outbound | None]:
     return attrs.evolve(base, elsewhere=elsewhere_of(base, outbound)), outbound
 
 
-def outbound_of(base: Base) -> Outbound:
-    config, runtime = base.config, base.runtime
+def finding(config: Config, runtime: Runtime) -> tuple[Transport, Resolver]:
+    """What finds other servers and connects to them."""
     transport = Transport(runtime, config)
 
     async def fetch(target: Target, path: str) -> Response:
         return await transport.request(target, "GET", path, {}, timeout=WELL_KNOWN_SECONDS, largest=LARGEST_WELL_KNOWN)
 
-    resolver = Resolver(runtime, fetch, service_finder(runtime, config.network.dns))
+    return transport, Resolver(runtime, fetch, service_finder(runtime, config.network.dns))
+
+
+def outbound_of(base: Base) -> Outbound:
+    config, runtime = base.config, base.runtime
+    transport, resolver = finding(config, runtime)
     destinations = Destinations(runtime, config.federation)
     client = Client(base.signer, resolver, transport, destinations)
     keyring = Keyring(base.signer, runtime, base.db, client, config.federation.key_servers)
@@ -149,7 +159,7 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
         return Federation()
     health = outbound.destinations
     auth = RequestAuth(base.config.server_name, outbound.keyring, health, health.succeeded)
-    sending(base, outbound, areas)
+    sender = sending(base, outbound, areas)
     acls = ServerAcls(areas.spine.state)
     shakes, invites = membership_services(base, outbound, areas, acls)
     pages = (
@@ -160,10 +170,10 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
         InvitePages(invites),
         *reception_pages(base, outbound, areas, acls, invites),
     )
-    return Federation(pages, auth.kinds)
+    return Federation(pages, auth.kinds, (FederationCommands(sender, health),))
 
 
-def sending(base: Base, outbound: Outbound, areas: Areas) -> None:
+def sending(base: Base, outbound: Outbound, areas: Areas) -> Sender:
     """What goes out by itself."""
     server_name, health = base.config.server_name, outbound.destinations
     sender = Sender(server_name, base.runtime, base.db, outbound.client, health)
@@ -173,6 +183,14 @@ def sending(base: Base, outbound: Outbound, areas: Areas) -> None:
     base.lifecycle.on_start(news.start)
     base.lifecycle.on_stop(sender.stop)
     forget_old_answers(base)
+    gauge = base.metrics.gauge
+    gauge(
+        "parley_federation_destinations",
+        "Servers that something was sent to since the start",
+        lambda: len(sender.known),
+    )
+    gauge("parley_federation_failing", "Servers that do not answer", lambda: health.failing)
+    return sender
 
 
 def forget_old_answers(base: Base) -> None:
