@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from homeserver.http.endpoint import Anyone, Call, User, endpoint
-from homeserver.protocol.errors import invalid_param, missing_param
+from homeserver.protocol.errors import invalid_param, missing_param, unrecognized
 from homeserver.services.delayed import ACTIONS, DelayedEvents, Scheduled
 
 SPEC = "https://github.com/matrix-org/matrix-spec-proposals/pull/4140"
@@ -66,7 +66,9 @@ class DelayedEventsPage:
         spec=SPEC,
     )
     async def manage_by_path(self, caller: Anyone, call: Call) -> dict[str, object]:
-        await self._delayed.act(call.params["delayId"], _checked(call.params["action"]))
+        if call.params["action"] not in ACTIONS:
+            raise unrecognized()
+        await self._delayed.act(call.params["delayId"], call.params["action"])
         return {}
 
 

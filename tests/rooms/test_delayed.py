@@ -79,6 +79,7 @@ class Delays(DelayCase):
         path = f"{UNSTABLE}/delayed_events/{two}"
         await self.request("POST", path, {"action": "send"}, self.alice, expect=200)
         await self.request("POST", path, {"action": "dance"}, self.alice, expect=400)
+        await self.request("POST", f"{path}/dance", {}, self.alice, expect=404)
         missing = await self.request("POST", path, {}, self.alice, expect=400)
         self.assertEqual(missing.json["errcode"], "M_MISSING_PARAM")
         await self.wait(10)
