@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := homeserver storage federation bridge tests benchmarks setup.py
 
-.PHONY: help run test test-long check format types docs lock bench bench-full clean
+.PHONY: help run test test-long check format types docs proofs lock bench bench-full clean
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
@@ -32,7 +32,10 @@ format: $(VENV)/.dev ## Format the code and sort its imports
 	$(BIN)/ruff format $(SOURCES)
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/reference
-	$(BIN)/python -m tests.architecture.reference
+	$(BIN)/python -m tests.architecture.pages
+
+proofs: $(VENV)/.dev ## Run the tests and note which proves each operation; make docs shows it
+	$(BIN)/python -m tests.architecture.proofs
 
 bench: $(VENV)/.dev ## Measure Parley beside Synapse, small (under 15 minutes)
 	$(BIN)/python -m benchmarks
@@ -45,6 +48,12 @@ lock: ## Write the lock files from pyproject.toml
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" --extra dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" tests/appservices/requirements.in -o tests/appservices/requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" tests/media/requirements.in -o tests/media/requirements.txt
 
 clean: ## Remove what the commands made, but not data/
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis _trial_temp*

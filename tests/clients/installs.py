@@ -20,8 +20,12 @@ def _stamp(lock: Path) -> str:
 
 def nio_python() -> str:
     """The interpreter of a virtual environment that holds matrix-nio with encryption."""
-    lock = HERE / "requirements.txt"
-    home = CACHE / f"nio-{_stamp(lock)}"
+    return python_with("nio", HERE / "requirements.txt")
+
+
+def python_with(name: str, lock: Path) -> str:
+    """The interpreter of a virtual environment that holds what a lock file says."""
+    home = CACHE / f"{name}-{_stamp(lock)}"
     python = home / "bin" / "python"
     if not (home / "done").exists():
         shutil.rmtree(home, ignore_errors=True)
