@@ -8,10 +8,11 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from federation.inbound.admission import Admission
 from federation.outbound.client import Client, segment
+from federation.together import together
 from homeserver.protocol.errors import MissingEvents
 from homeserver.protocol.events import Event, StateKey
 from homeserver.services.database import Database
@@ -174,8 +175,11 @@ class Gaps:
                 pdus += given if isinstance(given, list) else []
         else:
             turns = DeferredSemaphore(AT_ONCE)
-            asked = [turns.run(_started, self._one(server, event_id)) for event_id in wanted]
-            pdus = [one for one in await gatherResults(asked) if one is not None]
+
+            async def one(event_id: str) -> object:
+                return await turns.run(_started, self._one(server, event_id))
+
+            pdus = [found for found in await together(one(event_id) for event_id in wanted) if found is not None]
         admitted = await self._admission.admit(event.version, pdus, event.room_id)
         return [one for one in admitted.events.values() if one.event_id in wanted]
 

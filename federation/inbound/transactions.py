@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import attrs
 import orjson
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from federation.inbound.acl import ServerAcls
 from federation.inbound.admission import Admission, as_object, claimed_id
 from federation.inbound.gaps import Gaps
+from federation.together import together
 from homeserver.http.endpoint import Call, Server, endpoint
 from homeserver.protocol.errors import MatrixError, bad_json
 from homeserver.protocol.ids import is_room_id
@@ -103,8 +104,7 @@ class Transactions:
                 _log.info("%s sends an event without a room", origin)
             else:
                 by_room.setdefault(room_id, []).append(pdu)
-        work = [Deferred.fromCoroutine(self._take_room(origin, room, found)) for room, found in by_room.items()]
-        for answered in await gatherResults(work):
+        for answered in await together(self._take_room(origin, room, found) for room, found in by_room.items()):
             results |= answered
         for edu in edus:
             if isinstance(edu, dict):

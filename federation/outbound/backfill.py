@@ -95,6 +95,8 @@ class Backfill:
 
     async def _place(self, server: str, gap: Gap, found: Sequence[Event]) -> bool:
         """Puts events, the oldest first, into the places below the hole; narrows the hole to what is still missing."""
+        if not found:
+            return False
         places = [gap.next_ord]
         for _ in found[1:]:
             places.append(gaps.below(places[-1]))

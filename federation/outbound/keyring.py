@@ -8,9 +8,10 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from federation.outbound.client import Client
+from federation.together import together
 from homeserver.protocol.event_signatures import MAX_KEY_VALIDITY_MS, key_is_valid, required_signers, verify_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.signing import BadSignature, Signer, VerifyKey, signatures_of, verify_bytes, verify_signed
@@ -72,8 +73,9 @@ class Keyring:
             for server in required_signers(event):
                 wanted.setdefault(server, set()).update(signatures_of(event.pdu, server))
                 newest[server] = max(newest.get(server, 0), min(event.origin_server_ts, self._runtime.now_ms()))
-        asked = [Deferred.fromCoroutine(self._having(one, ids, newest[one])) for one, ids in wanted.items() if one]
-        found: dict[str, Keys] = dict(zip([one for one in wanted if one], await gatherResults(asked), strict=True))
+        servers = [server for server in wanted if server]
+        keys = await together(self._having(server, wanted[server], newest[server]) for server in servers)
+        found: dict[str, Keys] = dict(zip(servers, keys, strict=True))
         if len(events) <= 8:
             return check_all(events, found)
         return await self._runtime.in_thread(check_all, events, found)
