@@ -51,7 +51,7 @@ lock: ## Write the lock files from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	  --custom-compile-command "make lock" tests/appservices/requirements.in -o tests/appservices/requirements.txt
+	  --custom-compile-command "make lock" tests/clients/mautrix.in -o tests/clients/mautrix.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" tests/media/requirements.in -o tests/media/requirements.txt
 

@@ -51,7 +51,7 @@ io.element.msc4190: true
         self.addCleanup(server.stop)
         server.start()
         server.register("alice")
-        python = installs.python_with("mautrix", HERE / "requirements.txt")
+        python = installs.python_with("mautrix", HERE / "mautrix.txt")
         command = [python, str(HERE / "mautrix_journey.py"), server.base, str(port), AS_TOKEN, HS_TOKEN]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
         log = (server.folder / "out.log").read_text()
