@@ -10,10 +10,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+import attrs
+
+from benchmarks.client_scenarios import CLIENT_SCENARIOS, SIZES, ClientSizes
 from benchmarks.disk import bytes_per_event
 from benchmarks.scenarios import SCENARIOS, Figures, Sizes
 from tests.harness.servers import SYNAPSE_VERSION, Postgres, Server, memory_mb, parley, synapse
@@ -34,7 +38,28 @@ Maker = Callable[[Path, Postgres | None], Server]
 MAKERS: dict[str, Maker] = {"Parley": parley, "Synapse": synapse}
 
 
-def one_round(make: Maker, folder: Path, postgres: Postgres | None, sizes: dict[str, Sizes], only: str) -> Figures:
+@attrs.frozen
+class Run:
+    """What to measure: how much of everything, and which scenarios."""
+
+    sizes: dict[str, Sizes]
+    clients: ClientSizes
+    only: str
+
+    def scenarios(self, server: str) -> list[tuple[str, Callable[[Server], Awaitable[Figures]]]]:
+        """The scenarios by name, in order."""
+        own, clients = self.sizes[server], self.clients
+        found: list[tuple[str, Callable[[Server], Awaitable[Figures]]]]
+        found = [(one.__name__, partial(one, sizes=own)) for one in SCENARIOS]
+        found += [(one.__name__, partial(one, sizes=clients)) for one in CLIENT_SCENARIOS]
+        return [(name, scenario) for name, scenario in found if self.only in name]
+
+
+async def _awaited(figures: Awaitable[Figures]) -> Figures:
+    return await figures
+
+
+def one_round(make: Maker, folder: Path, postgres: Postgres | None, what: Run) -> Figures:
     """All figures of one server, from an empty database."""
     server = make(folder, postgres)
     server.start()
@@ -42,13 +67,10 @@ def one_round(make: Maker, folder: Path, postgres: Postgres | None, sizes: dict[
     figures: Figures = {"start-up to first answer: wall ms": server.start() * 1000}
     time.sleep(2)
     figures["memory idle: MB"] = memory_mb(server.pid())
-    for scenario in SCENARIOS:
-        if only in scenario.__name__:
-            began = time.perf_counter()
-            figures |= asyncio.run(scenario(server, sizes[server.name]))
-            print(
-                f"  {server.name} {scenario.__name__}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True
-            )
+    for name, scenario in what.scenarios(server.name):
+        began = time.perf_counter()
+        figures |= asyncio.run(_awaited(scenario(server)))
+        print(f"  {server.name} {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     figures["memory after the load: MB"] = memory_mb(server.pid())
     server.stop()
     return figures
@@ -76,7 +98,7 @@ def table(name: str, rounds: dict[str, list[Figures]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure_on(database: str, options: argparse.Namespace, sizes: dict[str, Sizes]) -> str:
+def measure_on(database: str, options: argparse.Namespace, what: Run) -> str:
     """Alternate the servers on one kind of database."""
     postgres = Postgres() if database == "PostgreSQL" else None
     home = Path(tempfile.mkdtemp(prefix="parley-bench-"))
@@ -85,9 +107,9 @@ def measure_on(database: str, options: argparse.Namespace, sizes: dict[str, Size
     try:
         for number in range(options.rounds):
             for name in names:
-                figures = one_round(MAKERS[name], home / f"{name}{number}", postgres, sizes, options.only)
+                figures = one_round(MAKERS[name], home / f"{name}{number}", postgres, what)
                 if not options.only or "disk" in options.only:
-                    figures |= disk_round(MAKERS[name], home / f"{name}{number}", postgres, sizes)
+                    figures |= disk_round(MAKERS[name], home / f"{name}{number}", postgres, what.sizes)
                 rounds[name].append(figures)
     finally:
         if postgres:
@@ -106,11 +128,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only scenarios whose name contains this")
     options = parser.parse_args()
     sizes = {"tiny": TINY, "small": SMALL, "full": FULL}[options.size]
+    what = Run(sizes, SIZES[options.size], options.only)
     today = time.strftime("%Y-%m-%d")
     print(f"Python {platform.python_version()}, {platform.machine()}, Synapse {SYNAPSE_VERSION}, {today}\n")
     for database in ("SQLite", "PostgreSQL"):
         if options.database in (database, "both"):
-            print(measure_on(database, options, sizes), flush=True)
+            print(measure_on(database, options, what), flush=True)
 
 
 if __name__ == "__main__":

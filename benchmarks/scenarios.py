@@ -165,31 +165,33 @@ async def big_account(server: Server, sizes: Sizes) -> Figures:
             await ben.send(room, WORDS, f"m{number}")
     name = f"initial sync of {sizes.account_rooms} rooms"
     meter = Meter(server)
-    devices = [Person(server.base, await _login(server, ann)) for _ in range(3)]
+    devices = [Person(server.base, await login(server, ann.user_id)) for _ in range(3)]
     async with meter.running():
         for ann_again in devices:
             answer = await ann_again.sync()
             assert len(answer["rooms"]["join"]) == sizes.account_rooms
     figures = meter.per(len(devices), name)
     since = str(answer["next_batch"])
-    figures |= await _repeat(server, "empty incremental sync", 100, lambda _: ann_again.sync(since))
+    figures |= await repeat(server, "empty incremental sync", 100, lambda _: ann_again.sync(since))
     await ben.send(rooms[0], WORDS, "one")
 
-    figures |= await _repeat(server, "one-event incremental sync", 100, lambda _: ann_again.sync(since))
+    figures |= await repeat(server, "one-event incremental sync", 100, lambda _: ann_again.sync(since))
     return figures
 
 
-async def _login(server: Server, person: Person) -> dict[str, str]:
+async def login(server: Server, user: str) -> dict[str, str]:
+    """A new device of a person, by localpart or user id."""
     body = {
         "type": "m.login.password",
-        "identifier": {"type": "m.id.user", "user": person.user_id},
+        "identifier": {"type": "m.id.user", "user": user},
         "password": "benchmark",
     }
     answer: dict[str, str] = await Connection(server.base, "").good("POST", "/_matrix/client/v3/login", body)
     return answer
 
 
-async def _repeat(server: Server, name: str, count: int, call: Callable[[int], Awaitable[object]]) -> Figures:
+async def repeat(server: Server, name: str, count: int, call: Callable[[int], Awaitable[object]]) -> Figures:
+    """The cost of a call, over `count` of them after a first one, `call(-1)`, that does not count."""
     await call(-1)
     meter = Meter(server)
     async with meter.running():

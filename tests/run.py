@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def suites(postgres: str, long: bool) -> list[Suite]:
     plain = present(tuple(name for name in folders if name not in ALONE))
     common = {"PARLEY_TEST_LONG": "1" if long else "", "PARLEY_TEST_POSTGRESQL": postgres}
     on_postgresql = {**common, "PARLEY_TEST_DATABASE": "postgresql"}
-    found = [Suite("on SQLite", plain, common), Suite("on PostgreSQL", present(ON_BOTH), on_postgresql)]
+    found = [Suite("on SQLite", plain, dict(common)), Suite("on PostgreSQL", present(ON_BOTH), on_postgresql)]
     found += [Suite(module, (module,), common, 1) for module in present(ALONE)]
     return [suite for suite in found if suite.modules]
 
@@ -82,6 +83,20 @@ def run(suite: Suite) -> Result:
         failed = 1
     print(f"== {suite.title}: {passed} passed, {failed} failed in {time.monotonic() - began:.0f} s", flush=True)
     return Result(passed, failed, counts.get("skips", 0))
+
+
+def borne_out(record: Path) -> Result:
+    """Whether the tests just run prove the operations that tests/architecture/proofs.json says they prove."""
+    from tests.architecture import proofs
+    from tests.harness import spec
+
+    if spec.folder() is None or not record.exists():
+        return Result(0, 0, 1)
+    with record.open(encoding="utf-8") as lines:
+        wrong = proofs.stale(lines)
+    if wrong:
+        print("\n== proofs that no longer hold (make proofs renews them)", *wrong, sep="\n")
+    return Result(0, 1, 0) if wrong else Result(1, 0, 0)
 
 
 def need_servers(clients: bool) -> None:
@@ -120,13 +135,18 @@ def main(arguments: list[str]) -> int:
     from tests.harness.servers import Postgres
 
     postgres = Postgres(durable=False)
+    record = Path(tempfile.mkdtemp(prefix="parley-run-")) / "requests"
     try:
         wanted = suites(postgres.url("postgres"), long)
         if only:
             wanted = [Suite("chosen", only, wanted[0].environment)]
+        else:
+            wanted[0].environment["PARLEY_PROOFS"] = str(record)
         results = [run(suite) for suite in wanted]
+        results += [] if only else [borne_out(record)]
     finally:
         postgres.stop()
+        shutil.rmtree(record.parent, ignore_errors=True)
     passed, failed, skipped = (sum(getattr(r, n) for r in results) for n in ("passed", "failed", "skipped"))
     print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed else 0

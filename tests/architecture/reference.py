@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generated pages of docs/reference: `python -m tests.architecture.reference` writes them."""
+"""The declared endpoints beside the specification's table, and the page that lists them."""
 
 import csv
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -12,13 +11,11 @@ from twisted.internet import reactor
 
 from homeserver import app
 from homeserver.config.load import parse
-from homeserver.config.template import reference
 from homeserver.http.endpoint import Anyone, AppService, Bound, MaybeUser, User, bind
 from homeserver.protocol.signing import SigningKey
 from homeserver.runtime import Runtime
 from tests.harness import spec
 
-PAGES = spec.REPOSITORY / "docs" / "reference"
 WHO = {Anyone: "anybody", MaybeUser: "anybody, a user", User: "user", AppService: "application service"}
 
 
@@ -106,20 +103,3 @@ def endpoints_page() -> str:
         lines += [f"| {one.method} | `{one.path}` | {one.module} |" for one in gaps]
         lines.append("")
     return "\n".join(lines)
-
-
-def pages() -> dict[Path, str]:
-    """Each generated page and its text."""
-    return {PAGES / "configuration.md": reference(), PAGES / "endpoints.md": endpoints_page()}
-
-
-def main() -> int:
-    PAGES.mkdir(parents=True, exist_ok=True)
-    for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
-        print(f"wrote {path.relative_to(spec.REPOSITORY)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from homeserver.config.model import RateLimits
 from homeserver.http.endpoint import Anyone, AppService, MaybeUser, User
-from tests.architecture import reference
+from tests.architecture import pages, proofs, reference
 from tests.harness import spec
 
 CALLERS = {
@@ -63,5 +63,13 @@ class Endpoints(TestCase):
         self.assertEqual(used - known, set())
 
     def test_the_generated_pages_are_current(self) -> None:
-        for path, text in reference.pages().items():
+        for path, text in pages.pages().items():
             self.assertTrue(path.exists() and path.read_text() == text, f"{path.name} is out of date: run make docs")
+
+    def test_every_operation_is_served_and_proven_or_left_to_a_later_issue(self) -> None:
+        self.assertEqual(proofs.unproven(), [])
+
+    def test_what_is_left_to_a_later_issue_is_in_the_table_and_unproven(self) -> None:
+        proven = {called.partition(" ")[2] for called, proof in proofs.read().items() if proof.good}
+        known = {one.path for one in reference.specified()}
+        self.assertEqual([path for path in (*proofs.LATER, *proofs.REFUSED) if path in proven or path not in known], [])
