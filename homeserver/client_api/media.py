@@ -4,7 +4,7 @@
 import re
 from urllib.parse import quote
 
-from homeserver.http.endpoint import Answer, Anyone, Call, Stream, Upload, User, endpoint
+from homeserver.http.endpoint import Answer, Call, MaybeUser, Stream, Upload, User, endpoint
 from homeserver.protocol.errors import MatrixError, missing_param, not_found, unrecognized
 from homeserver.protocol.ids import MediaUri, is_server_name
 from homeserver.services.media import MediaStore, Opened, clean_name
@@ -128,21 +128,27 @@ class PreviewPage:
 
 
 class OpenMediaPage:
-    """Without authentication: what was uploaded while the server still served everybody, and 404 for the rest."""
+    """The paths from before media needed authentication.
+
+    Everybody gets what was uploaded while the server still served everybody, and 404 for the rest; clients that have not
+    learned of the new paths and send their token get what it lets them have.
+    """
 
     def __init__(self, store: MediaStore) -> None:
         self._store = store
 
     @endpoint("GET", "/_matrix/media/v3/download/{serverName}/{mediaId}", waits=True, spec=SPEC)
     @endpoint("GET", "/_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}", waits=True, spec=SPEC)
-    async def download(self, caller: Anyone, call: Call) -> Stream | Answer:
-        opened = await self._store.download(_uri(call), _wait_ms(call), signed_in=False)
-        return _shown(call, opened, "public")
+    async def download(self, caller: MaybeUser, call: Call) -> Stream | Answer:
+        signed_in = caller.user is not None
+        opened = await self._store.download(_uri(call), _wait_ms(call), signed_in=signed_in)
+        return _shown(call, opened, "private" if signed_in else "public")
 
     @endpoint("GET", "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", waits=True, spec=SPEC)
-    async def thumbnail(self, caller: Anyone, call: Call) -> Stream | Answer:
-        opened = await self._store.thumbnail(_uri(call), _wanted(call), _wait_ms(call), signed_in=False)
-        return _shown(call, opened, "public", varies=True)
+    async def thumbnail(self, caller: MaybeUser, call: Call) -> Stream | Answer:
+        signed_in = caller.user is not None
+        opened = await self._store.thumbnail(_uri(call), _wanted(call), _wait_ms(call), signed_in=signed_in)
+        return _shown(call, opened, "private" if signed_in else "public", varies=True)
 
 
 def _uri(call: Call) -> MediaUri:

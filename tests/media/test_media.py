@@ -232,6 +232,13 @@ class OpenTests(MediaCase):
                 reply = await self.request("GET", f"/_matrix/media/{version}/{path}")
                 self.assertEqual((reply.status, reply.json["errcode"]), (404, "M_NOT_FOUND"))
 
+    async def test_the_old_paths_serve_who_sends_a_token(self) -> None:
+        media_id = await self.upload(picture(8, 8), "image/png")
+        for path in (f"download/{media_id}", f"download/{media_id}/x", f"thumbnail/{media_id}?width=8&height=8"):
+            reply = await self.request("GET", f"/_matrix/media/v3/{path}", None, self.alice, expect=200)
+            self.assertIn("private", reply.headers["cache-control"])
+            await self.request("GET", f"/_matrix/media/v3/{path}", None, "no-token-of-ours", expect=401)
+
 
 class UnfrozenTests(MediaCase):
     settings = "media: {open_downloads: true, max_upload_size: 1K}"
