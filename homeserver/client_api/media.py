@@ -130,8 +130,8 @@ class PreviewPage:
 class OpenMediaPage:
     """The paths from before media needed authentication.
 
-    Everybody gets what was uploaded while the server still served everybody, and 404 for the rest; clients that have not
-    learned of the new paths and send their token get what it lets them have.
+    Everybody gets what was uploaded while the server still served everybody, and 404 for the rest; clients that have
+    not learned of the new paths and send their token get what it lets them have.
     """
 
     def __init__(self, store: MediaStore) -> None:
