@@ -201,6 +201,19 @@ class SlidingSyncTest(SlidingCase):
             self.assertEqual(set(answer["lists"]["a"]["ops"][0]["room_ids"]), expected, filters)
             self.assertEqual(answer["lists"]["a"]["count"], len(expected))
 
+    async def test_a_room_that_becomes_a_direct_chat_says_so(self) -> None:
+        (room,) = await self.rooms(1)
+        lists = {"all": window(9)}
+        answer = await self.slide(self.bob, lists=lists)
+        self.assertNotIn("is_dm", answer["rooms"][room])
+        path = f"/_matrix/client/v3/user/{quote(self.bob.user_id)}/account_data/m.direct"
+        for content, expected in (({self.alice.user_id: [room]}, True), ({}, False)):
+            await self.request("PUT", path, content, self.bob, expect=200)
+            answer = await self.slide(self.bob, answer["pos"], lists=lists)
+            self.assertEqual(answer["rooms"][room]["is_dm"], expected)
+        answer = await self.slide(self.bob, answer["pos"], lists=lists)
+        self.assertEqual(answer["rooms"], {})
+
     async def test_an_invite_and_its_acceptance(self) -> None:
         lists = {"all": window(9)}
         answer = await self.slide(self.bob, lists=lists)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
 from homeserver.services.sync.sliding.connections import SentRoom
+from homeserver.services.sync.sliding.facts import direct_rooms
 from homeserver.services.sync.sliding.job import Job, SlidingAsk
 from homeserver.services.sync.sliding.lists import Matched
 from storage import account_data, names
@@ -28,12 +29,16 @@ class Choice:
     stale: dict[int, int]
     fresh: frozenset[int]
     sent: dict[int, SentRoom]
+    direct: frozenset[str]
 
 
 def choose(txn: Txn, job: Job, matched: Matched) -> Choice:
     """What to answer about the rooms that match."""
     connection = job.connection
-    changed = changed_since(txn, job) if job.since is not None else frozenset()
+    direct = connection.direct
+    if job.since is None or job.news.own:
+        direct = direct_rooms(account_data.get(txn, job.user.usr, 0, "m.direct"))
+    changed = changed_since(txn, job, direct ^ connection.direct) if job.since is not None else frozenset()
     candidates = matched.rooms
     if connection.asked == job.wishes and job.since is not None:
         # Nothing but these can have anything to tell: the wishes are those that the rest was sent by.
@@ -47,11 +52,14 @@ def choose(txn: Txn, job: Job, matched: Matched) -> Choice:
             sent[room] = SentRoom(ask.config, ask.standing.kind)
     stale = {room: job.after for room in changed if room in connection.sent and room not in matched.rooms}
     fresh = frozenset(matched.rooms & connection.stale.keys())
-    return Choice(tuple(asks), changed, stale, fresh, sent)
+    return Choice(tuple(asks), changed, stale, fresh, sent, direct)
 
 
-def changed_since(txn: Txn, job: Job) -> frozenset[int]:
-    """The rooms where anything happened that the user may see, since the connection's position."""
+def changed_since(txn: Txn, job: Job, refiled: Collection[str]) -> frozenset[int]:
+    """The rooms where anything happened that the user may see, since the connection's position.
+
+    `refiled` are rooms that became direct chats, or are none any more.
+    """
     usr = job.user.usr
     rooms: set[int] = set(changed_rooms(txn, usr, job.after) if job.news.rooms is None else job.news.rooms)
     rooms |= job.news.typing_changed
@@ -62,6 +70,7 @@ def changed_since(txn: Txn, job: Job) -> frozenset[int]:
     if job.news.memberships:
         standings = job.connection.standings or {}
         rooms |= {one.room for one in standings.values() if one.since > job.after}
+    rooms |= {number for room in refiled if (number := names.room_nid(txn, room)) is not None}
     return frozenset(rooms)
 
 

@@ -39,7 +39,10 @@ class SentRoom:
 
 @attrs.frozen(slots=True)
 class Step:
-    """What one answer adds to what its connection was sent. `stale` has rooms that were left behind, and since when."""
+    """What one answer adds to what its connection was sent.
+
+    `stale` has rooms that were left behind, and since when; `direct` are the rooms known as direct chats then.
+    """
 
     seq: int
     token: SyncToken
@@ -47,6 +50,7 @@ class Step:
     stale: Mapping[int, int]
     fresh: frozenset[int]
     asked: object
+    direct: frozenset[str] = frozenset()
 
 
 @attrs.define(eq=False)
@@ -64,6 +68,7 @@ class Connection:
     sent: dict[int, SentRoom] = attrs.field(factory=dict)
     stale: dict[int, int] = attrs.field(factory=dict)
     asked: object = None
+    direct: frozenset[str] = frozenset()
     step: Step | None = None
     turn: int = 0
     issued: int = 0
@@ -80,7 +85,7 @@ class Connection:
         """The client came with the position `seq`; false when that is not one it may have."""
         if self.step is not None and seq == self.step.seq:
             step, self.step = self.step, None
-            self.seq, self.token, self.asked = step.seq, step.token, step.asked
+            self.seq, self.token, self.asked, self.direct = step.seq, step.token, step.asked, step.direct
             self.sent.update(step.sent)
             for room in step.fresh:
                 self.stale.pop(room, None)
@@ -206,6 +211,7 @@ def dump(connection: Connection) -> bytes:
         "token": None if connection.token is None else str(connection.token),
         "sent": rooms(connection.sent),
         "stale": list(connection.stale.items()),
+        "direct": list(connection.direct),
         "step": None,
     }
     if step is not None:
@@ -215,6 +221,7 @@ def dump(connection: Connection) -> bytes:
             "sent": rooms(step.sent),
             "stale": list(step.stale.items()),
             "fresh": list(step.fresh),
+            "direct": list(step.direct),
         }
     document["configs"] = [_dump_config(config) for config in configs]
     return orjson.dumps(document)
@@ -237,12 +244,21 @@ def load(document: bytes, key: Key, number: int, interned: Interned) -> Connecti
         token=None if saved["token"] is None else parse_sync_token(saved["token"]),
         sent=rooms(saved["sent"]),
         stale={room: since for room, since in saved["stale"]},
+        direct=frozenset(saved["direct"]),
     )
     step = saved["step"]
     if step is not None:
         stale = {room: since for room, since in step["stale"]}
         token = parse_sync_token(step["token"])
-        connection.step = Step(step["seq"], token, rooms(step["sent"]), stale, frozenset(step["fresh"]), None)
+        connection.step = Step(
+            seq=step["seq"],
+            token=token,
+            sent=rooms(step["sent"]),
+            stale=stale,
+            fresh=frozenset(step["fresh"]),
+            asked=None,
+            direct=frozenset(step["direct"]),
+        )
     return connection
 
 

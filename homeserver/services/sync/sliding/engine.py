@@ -184,7 +184,7 @@ def build(txn: Txn, job: Job) -> Built:
     refresh(txn, connection, job.user.usr, job.upto.pos, None if job.since is None else job.news.rooms)
     matched = match(txn, job.user.usr, connection, request, tools.facts, job.news)
     choice = choose(txn, job, matched)
-    results, timelines = room_results(txn, job, choice.asks)
+    results, timelines = room_results(txn, job, choice)
     extensions, new = build_extensions(txn, job, matched, choice, timelines)
     step = Step(
         seq=connection.next_seq(),
@@ -193,6 +193,7 @@ def build(txn: Txn, job: Job) -> Built:
         stale=choice.stale,
         fresh=choice.fresh,
         asked=job.wishes,
+        direct=choice.direct,
     )
     shown = {room: result for room, result in results.items() if is_telling(result)}
     rooms: object = orjson.Fragment(orjson.dumps(shown)) if len(shown) > FEW_ROOMS else shown
@@ -202,7 +203,7 @@ def build(txn: Txn, job: Job) -> Built:
 
 def is_telling(result: Answer) -> bool:
     """Whether a room's result says anything besides what every result says."""
-    return bool(result.keys() - {"membership", "lists", "num_live", "notification_count", "highlight_count", "is_dm"})
+    return bool(result.keys() - {"membership", "lists", "num_live", "notification_count", "highlight_count"})
 
 
 def list_results(txn: Txn, job: Job, matched: Matched) -> Answer:

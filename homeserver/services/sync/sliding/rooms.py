@@ -14,13 +14,13 @@ from homeserver.services.sync.build import is_unwelcome, with_membership
 from homeserver.services.sync.members import Summary, member_rows, summaries
 from homeserver.services.sync.plan import RoomAsk, Timeline
 from homeserver.services.sync.rooms import Rendered, RoomRows
-from homeserver.services.sync.sliding.facts import direct_rooms
+from homeserver.services.sync.sliding.choice import Choice
 from homeserver.services.sync.sliding.job import Job, SlidingAsk
 from homeserver.services.sync.sliding.required import Required, required_state
 from homeserver.services.sync.state import SHAPING
 from homeserver.services.sync.timeline import read_timelines
 from homeserver.services.sync.tokens import room_token
-from storage import account_data, names, unread
+from storage import names, unread
 from storage.membership import INVITE, JOIN, KNOCK
 from storage.membership import NAMES as MEMBERSHIPS
 from storage.sync_reads import BUMPING, EventRow, current_pairs, events, last_bumps, stripped_states
@@ -43,8 +43,9 @@ class Looks:
     direct: frozenset[str]
 
 
-def room_results(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> tuple[dict[str, Result], dict[int, Timeline]]:
+def room_results(txn: Txn, job: Job, choice: Choice) -> tuple[dict[str, Result], dict[int, Timeline]]:
     """The result of each room by its id, and the timelines that were sent by room number."""
+    asks = choice.asks
     inside = [ask for ask in asks if ask.standing.kind not in (INVITE, KNOCK)]
     outside = [ask for ask in asks if ask.standing.kind in (INVITE, KNOCK)]
     timelines = _timelines(txn, job, inside)
@@ -52,7 +53,7 @@ def room_results(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> tuple[dict[s
     rows = {ask.room: RoomRows(_room_ask(job, ask), timelines[ask.room], states[ask.room].rows) for ask in inside}
     rendered = job.tools.parts.render(txn, job.plan, rows) if rows else {}
     gaps = {ask.room for ask in inside if ask.initial or timelines[ask.room].limited}
-    looks = _looks(txn, job, inside, states, gaps)
+    looks = _looks(txn, job, inside, states, gaps, choice.direct)
     results = {
         ask.room_id: _result(job, ask, timelines[ask.room], states[ask.room], rendered[ask.room], looks)
         for ask in inside
@@ -84,7 +85,12 @@ def _timelines(txn: Txn, job: Job, asks: Sequence[SlidingAsk]) -> dict[int, Time
 
 
 def _looks(
-    txn: Txn, job: Job, asks: Sequence[SlidingAsk], states: Mapping[int, Required], gaps: Collection[int]
+    txn: Txn,
+    job: Job,
+    asks: Sequence[SlidingAsk],
+    states: Mapping[int, Required],
+    gaps: Collection[int],
+    direct: frozenset[str],
 ) -> Looks:
     usr = job.user.usr
     joined = [ask for ask in asks if ask.standing.kind == JOIN]
@@ -99,7 +105,6 @@ def _looks(
     reshaped = [ask.room for ask in joined if ask.initial or any(key[0] in SHAPING for key in states[ask.room].changed)]
     summed = summaries(txn, usr, reshaped)
     counts = {} if job.request.merged else unread.counts(txn, usr, [ask.room for ask in joined], job.upto.pos)
-    direct = direct_rooms(account_data.get(txn, usr, 0, "m.direct")) if asks else frozenset()
     return Looks(
         titles=titles,
         summaries=summed,
@@ -180,8 +185,8 @@ def _people(ask: SlidingAsk, looks: Looks, result: Result) -> None:
 
 def _marks(job: Job, ask: SlidingAsk, timeline: Timeline, looks: Looks, result: Result) -> None:
     merged, joined = job.request.merged, ask.standing.kind == JOIN
-    is_direct = ask.room_id in looks.direct
-    if is_direct or (not ask.initial and job.news.own):
+    is_direct, was_direct = ask.room_id in looks.direct, ask.room_id in job.connection.direct
+    if is_direct if ask.initial else is_direct != was_direct:
         result["is_dm"] = is_direct
     if not joined:
         result["bump_stamp"] = ask.standing.since
