@@ -7,12 +7,12 @@ https://spec.matrix.org/v1.19/server-server-api/#retrieving-server-keys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from federation.outbound.keyring import Keyring
+from federation.outbound.keyring import Keyring, OwnKeys
 from homeserver.http.endpoint import Anyone, Call, endpoint
 from homeserver.protocol.errors import bad_json, invalid_param
 from homeserver.protocol.hashing import unpadded
 from homeserver.protocol.ids import is_server_name
-from homeserver.protocol.signing import Signer, VerifyKey, sign_json
+from homeserver.protocol.signing import sign_json
 from homeserver.runtime import Runtime
 from storage.server_keys import StoredKey
 
@@ -23,9 +23,9 @@ MOST_SERVERS = 100
 class KeyPages:
     """Publishing keys, and being a notary for those of others."""
 
-    def __init__(self, signer: Signer, retired: Mapping[VerifyKey, int], keyring: Keyring, runtime: Runtime) -> None:
-        self._signer = signer
-        self._retired = retired
+    def __init__(self, own: OwnKeys, keyring: Keyring, runtime: Runtime) -> None:
+        self._signer = own.signer
+        self._retired = own.retired
         self._keyring = keyring
         self._runtime = runtime
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which servers this one talks with, and how long one that does not answer is left alone."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import attrs
@@ -11,6 +12,7 @@ from homeserver.runtime import Runtime
 FIRST_MS = 2_000
 LONGEST_MS = 3_600_000
 JITTER = 0.25
+REMEMBERED = 20_000
 
 
 @attrs.define(slots=True, eq=False)
@@ -31,7 +33,7 @@ class Destinations:
         self._runtime = runtime
         self._mode = settings.mode
         self._listed = frozenset(settings.allowlist)
-        self._failing: dict[str, Health] = {}
+        self._failing: OrderedDict[str, Health] = OrderedDict()
         self._on_return: list[Callable[[str], None]] = []
 
     def change(self, settings: Federation) -> None:
@@ -75,6 +77,8 @@ class Destinations:
         spread = 1.0 + JITTER * (2.0 * self._runtime.random.random() - 1.0)
         health.retry_at = now + int(health.interval_ms * spread)
         health.last_error = reason
+        while len(self._failing) > REMEMBERED:  # users can name any server
+            self._failing.popitem(last=False)
 
     def succeeded(self, server: str) -> None:
         """It answered, or sent something signed: it is there."""

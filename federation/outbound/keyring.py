@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import attrs
+from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from federation.outbound.client import Client
 from federation.together import together
@@ -25,22 +26,43 @@ REMEMBERED = 20_000
 ASK_AGAIN_MS = 60_000
 MOST_KEYS = 200
 FOREVER = 2**62
+MOST_AT_ONCE = 64
 KEY_PATH = "/_matrix/key/v2/server"
 
 Keys = Mapping[str, StoredKey]
+
+
+@attrs.frozen
+class OwnKeys:
+    """This server's name and key, and the keys it signed with before: key → when that ended (ms)."""
+
+    signer: Signer
+    retired: Mapping[VerifyKey, int] = attrs.field(factory=dict)
+
+    def known(self) -> Keys:
+        """All of them, for events of ours that come back."""
+        current = self.signer.key.verify_key
+        found = {one.key_id: StoredKey(one.key_id, one.public, until, until) for one, until in self.retired.items()}
+        return {**found, current.key_id: StoredKey(current.key_id, current.public, FOREVER, FOREVER)}
 
 
 class Keyring:
     """Keys by server. Own keys are known; others are asked for once at a time, and kept."""
 
     def __init__(
-        self, signer: Signer, runtime: Runtime, db: Database, client: Client, notaries: Sequence[str] = ()
+        self,
+        own: "OwnKeys",
+        runtime: Runtime,
+        db: Database,
+        client: Client,
+        notaries: Sequence[str] = (),
     ) -> None:
         self._runtime = runtime
         self._db = db
         self._client = client
         self._notaries = notaries
-        self._own = signer
+        self._own = own
+        self._turns = DeferredSemaphore(MOST_AT_ONCE)
         self._known: OrderedDict[str, Keys] = OrderedDict()
         self._asked: OrderedDict[str, int] = OrderedDict()
         self._asking: dict[str, list[Deferred[None]]] = {}
@@ -95,9 +117,8 @@ class Keyring:
 
     async def _having(self, server: str, key_ids: Collection[str], at: int) -> Keys:
         """The server's keys, fetched when one of these is not known, or is not known to be good at a time (ms)."""
-        if server == self._own.server_name:
-            key = self._own.key.verify_key
-            return {key.key_id: StoredKey(key.key_id, key.public, FOREVER, FOREVER)}
+        if server == self._own.signer.server_name:
+            return self._own.known()
         known = await self.stored(server)
         if key_ids and all(one in known and trusted_until(known[one]) >= at for one in key_ids):
             return known
@@ -120,7 +141,12 @@ class Keyring:
             return
         self._asking[server] = []
         try:
-            keys = await self._fetched(server)
+            # Anybody can name servers whose keys are wanted: only so many are asked at once.
+            await self._turns.acquire()
+            try:
+                keys = await self._fetched(server)
+            finally:
+                self._turns.release()
             if keys:
                 await self._db.write(server_keys.put, server, keys)
                 self._known.pop(server, None)

@@ -100,6 +100,7 @@ class Sender:
         self._reading = False
         self._again = False
         self._stopped = False
+        self._outbox = True
         self._running = 0
         self._turns: deque[Destination] = deque()
         health.on_return(self.wake)
@@ -168,6 +169,7 @@ class Sender:
                 concerns = concerns or self._rooms.get(change.room) != frozenset()
             elif change.stream in ("relay", "edu_outbox"):
                 concerns = True
+                self._outbox = self._outbox or change.stream == "edu_outbox"
         if concerns:
             self._read_soon()
         elif not self._reading and self._handed < position:
@@ -234,9 +236,11 @@ class Sender:
             for server in servers:
                 if self._health.permitted(server):
                     self._offer(self._of(server), item)
-        for server in await self._db.read(edu_outbox.servers_after, after):
-            self._of(server).outbox = True
-            self._go(self._of(server))
+        if self._outbox:
+            self._outbox = False
+            for server in await self._db.read(edu_outbox.servers_after, after):
+                self._of(server).outbox = True
+                self._go(self._of(server))
         return found[-1].pos if len(found) >= 5_000 else up_to
 
     async def _learn(self, rooms: Iterable[int]) -> None:

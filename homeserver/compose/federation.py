@@ -23,7 +23,7 @@ from federation.inbound.transactions import Takers, Transactions
 from federation.outbound.backfill import Backfill
 from federation.outbound.client import Client
 from federation.outbound.destination import Destinations
-from federation.outbound.keyring import Keyring
+from federation.outbound.keyring import Keyring, OwnKeys
 from federation.outbound.news import News
 from federation.outbound.remote_media import RemoteMedia
 from federation.outbound.remote_queries import (
@@ -47,6 +47,7 @@ from homeserver.compose.spine import Spine
 from homeserver.compose.userdata import UserData
 from homeserver.config.model import Config
 from homeserver.http.auth import Authenticate
+from homeserver.protocol.signing import VerifyKey, parse_key_file
 from homeserver.runtime import Runtime
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.rooms.directory import Directory
@@ -69,6 +70,7 @@ class Outbound:
     resolver: Resolver
     destinations: Destinations
     client: Client
+    own: OwnKeys
     keyring: Keyring
     admission: Admission
 
@@ -106,10 +108,21 @@ def outbound_of(base: Base) -> Outbound:
     transport, resolver = finding(config, runtime)
     destinations = Destinations(runtime, config.federation)
     client = Client(base.signer, resolver, transport, destinations)
-    keyring = Keyring(base.signer, runtime, base.db, client, config.federation.key_servers)
+    own = OwnKeys(base.signer, retired_keys(config))
+    keyring = Keyring(own, runtime, base.db, client, config.federation.key_servers)
     base.lifecycle.on_stop(transport.stop)
     base.lifecycle.on_reload(lambda changed: destinations.change(changed.federation))
-    return Outbound(transport, resolver, destinations, client, keyring, Admission(keyring))
+    return Outbound(transport, resolver, destinations, client, own, keyring, Admission(keyring))
+
+
+def retired_keys(config: Config) -> dict[VerifyKey, int]:
+    """Keys that were in use before: the lines of the key file after the first, good until the file was changed."""
+    try:
+        keys = parse_key_file(config.key_file.read_text(encoding="ascii"))
+        changed = int(config.key_file.stat().st_mtime * 1000)
+    except (OSError, ValueError):
+        return {}
+    return {key.verify_key: changed for key in keys[1:]}
 
 
 def elsewhere_of(base: Base, outbound: Outbound) -> Elsewhere:
@@ -163,7 +176,7 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
     acls = ServerAcls(areas.spine.state)
     shakes, invites = membership_services(base, outbound, areas, acls)
     pages = (
-        KeyPages(base.signer, {}, outbound.keyring, base.runtime),
+        KeyPages(outbound.own, outbound.keyring, base.runtime),
         VersionPage("0.1.0"),
         *query_pages(base, areas),
         HandshakePages(shakes),

@@ -28,6 +28,22 @@ class Keys(FederationCase):
         verify_signed(answer, one.name, {key.key_id: key})
         self.assertGreater(answer["valid_until_ts"], one.runtime.now_ms())
 
+    async def test_a_key_that_was_replaced_is_still_known(self) -> None:
+        one, two = self.peers
+        old, one.key = one.key, SigningKey.from_seed("new", b"n" * 32)
+        (one.folder / "signing.key").write_text(one.key.line() + old.line())
+        await one.stop()
+        await one.start()
+        answer = (await one.request("GET", "/_matrix/key/v2/server")).json
+        self.assertEqual(list(answer["verify_keys"]), ["ed25519:new"])
+        self.assertEqual(answer["old_verify_keys"]["ed25519:k1"]["key"], old.public_base64)
+        await keyring_of(two).refresh(one.name)
+        message = b"now"
+        await keyring_of(two).verify(one.name, "ed25519:new", one.key.sign(message), message)
+        self.clock.advance(86_400.0 * 365)
+        with self.assertRaises(BadSignature):
+            await keyring_of(two).verify(one.name, "ed25519:k1", old.sign(message), message)
+
     async def test_servers_talk_over_verified_tls(self) -> None:
         one, two = self.peers
         answer = await client_of(one).get(two.name, VERSION)
