@@ -11,7 +11,8 @@ import orjson
 
 from storage import names, receipts, to_device
 from storage.device_lists import EVERYBODY, JoinChange
-from storage.events import LIVE_MASK
+from storage.events import LIVE_MASK, OUTLIER
+from storage.membership import JOIN
 from storage.receipts import Receipt
 from storage.timeline import NOT_SHOWN
 from storage.txn import Txn
@@ -166,13 +167,22 @@ def without_account(txn: Txn, user_ids: Collection[str]) -> list[str]:
 
 
 def stretch(txn: Txn, after: int, upto: int, limit: int) -> list[Line]:
-    """The first live events of (after, upto] in the order they came."""
-    rows = txn.all(
-        "SELECT nid, room, etype, skey FROM event WHERE nid > ? AND nid <= ?"  # noqa: S608
-        f" AND flags & {NOT_SHOWN} = 0 AND ord IS NOT NULL AND ord & {LIVE_MASK} = 0 ORDER BY nid LIMIT ?",
-        (after, upto, limit),
+    """The first live events of (after, upto] in the order they came.
+
+    With them what other servers say of our users' places in rooms that this one is not in.
+    """
+    elsewhere = (
+        "SELECT 1 FROM membership m JOIN usr u ON u.nid = m.usr AND u.local = 1"
+        f" WHERE m.room = e.room AND m.kind <> {JOIN} AND m.event = e.nid"
     )
     member = names.etype_nid(txn, "m.room.member")
+    rows = txn.all(
+        "SELECT e.nid, e.room, e.etype, e.skey FROM event e WHERE e.nid > ? AND e.nid <= ?"  # noqa: S608
+        f" AND ((e.flags & {NOT_SHOWN} = 0 AND e.ord IS NOT NULL AND e.ord & {LIVE_MASK} = 0)"
+        f" OR (e.flags & {OUTLIER} <> 0 AND e.etype = ? AND EXISTS ({elsewhere})))"
+        " ORDER BY e.nid LIMIT ?",
+        (after, upto, member or 0, limit),
+    )
     keys = names.skeys(txn, {row[3] for row in rows if row[2] == member and row[3] is not None})
     return [
         Line(nid, room, keys[skey][1] if skey in keys and etype == member else None) for nid, room, etype, skey in rows
