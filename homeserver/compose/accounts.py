@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accounts, sign-in, devices, profiles and media."""
 
+import importlib.util
+
 import attrs
 
 from homeserver.client_api.account import AccountPage
@@ -18,7 +20,8 @@ from homeserver.client_api.threepids import ThreepidPage
 from homeserver.client_api.turn import TurnPage, TurnServer
 from homeserver.compose import registered
 from homeserver.compose.base import Base
-from homeserver.config.model import Turn
+from homeserver.config.load import ConfigError
+from homeserver.config.model import Config, Turn
 from homeserver.services import accounts
 from homeserver.services.admin import Whois
 from homeserver.services.appservices.registry import AppServices
@@ -37,6 +40,7 @@ from homeserver.services.previews import Previews
 from homeserver.services.profiles import Profiles
 from homeserver.services.registration import Registrar
 from homeserver.services.reports import Reports
+from homeserver.services.s3_files import S3Bucket, S3Files
 from homeserver.services.sessions import Sessions
 from homeserver.services.uia import InteractiveAuth
 from homeserver.services.virus_scan import VirusScan
@@ -83,7 +87,7 @@ def build(base: Base) -> Accounts:
     local = accounts.Accounts(config.server_name, db, passwords, sessions, login)
     profiles = Profiles(config.server_name, db, base.elsewhere.profiles, names.queries)
     openid = OpenId(config.server_name, db, runtime)
-    files = MediaFiles(config.media_dir)
+    files = media_files(config)
     base.lifecycle.on_start(files.clear_incoming)
     scan = VirusScan(config.media.clamd, db, runtime, files) if config.media.clamd is not None else None
     media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files), scan)
@@ -105,6 +109,16 @@ def build(base: Base) -> Accounts:
         TurnPage(runtime, turn_server(config.turn)),
     )
     return Accounts(sessions, services, names, uia, registrar, login, local, profiles, openid, media, pages)
+
+
+def media_files(config: Config) -> MediaFiles:
+    """Where files are: a folder, or a bucket."""
+    s3 = config.media.s3
+    if s3 is None:
+        return MediaFiles(config.media_dir)
+    if importlib.util.find_spec("boto3") is None:
+        raise ConfigError(["media.s3: needs boto3: pip install 'parley[s3]'"])
+    return S3Files(config.media_dir, S3Bucket(s3), s3.cache_size)
 
 
 def previews(base: Base, media: MediaStore) -> Previews:

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -11,6 +12,11 @@ from homeserver.config.option import at_least, option
 
 def _size(value: int | None) -> str | None:
     return None if value is None else at_least(1)(value)
+
+
+def _endpoint(value: str) -> str | None:
+    ok = value.startswith(("http://", "https://")) and urlsplit(value).hostname
+    return None if ok else "the address of an S3 server, such as https://s3.example.org"
 
 
 @attrs.frozen
@@ -47,6 +53,18 @@ class Clamd:
 
 
 @attrs.frozen
+class S3:
+    """A bucket that files are kept in (needs `pip install parley[s3]`)."""
+
+    endpoint: str = option("Where the server is", example="https://s3.example.org", check=_endpoint)
+    bucket: str = option("The bucket; it has to be there", example="parley-media")
+    access_key: str = option("Name of the key", example="parley")
+    secret_key: str = option("The key", kind="secret", example="change-me")
+    region: str = option("The region that requests are signed for", default="us-east-1")
+    cache_size: int = option("How much is kept on disk, too", kind="size", default=1 << 30, check=at_least(0))
+
+
+@attrs.frozen
 class Media:
     """Files that users upload."""
 
@@ -54,6 +72,7 @@ class Media:
     max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
     quota: Quota = option("", default=Quota)
     max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
+    s3: S3 | None = option("Not given: files are in `dir`", default=None)
     clamd: Clamd | None = option("Not given: files are not scanned", default=None)
     url_previews: bool = option("Fetch pages that users link to, to show what they are about", default=True)
     open_downloads: bool = option(

@@ -75,7 +75,13 @@ def _flow(value: Any, kind: str | None) -> str:
         for size, unit in UNITS.get(kind or "", ()):
             if value >= size and value % size == 0:
                 return f"{value // size:.0f}{unit}"
-        return f"{value}s" if kind == "duration" and not value % 1000 else f"{value:g}" if value < 1e6 else str(value)
+        return (
+            f"{value // 1000}s"
+            if kind == "duration" and not value % 1000
+            else f"{value:g}"
+            if value < 1e6
+            else str(value)
+        )
     if isinstance(value, str | Path):
         return _quoted(str(value))
     if attrs.has(type(value)):

@@ -190,6 +190,9 @@ class MediaStore:
             return self._files.open(sha256)
         except FileNotFoundError:
             raise not_found("The file is no longer here") from None
+        except OSError as error:
+            _log.error("a file could not be read: %s", error)
+            raise MatrixError(502, "M_UNKNOWN", "The server could not get the file") from None
 
     async def _content(self, uri: MediaUri, timeout_ms: int, signed_in: bool) -> Content:
         if uri.server == self._server_name:

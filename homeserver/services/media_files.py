@@ -26,21 +26,19 @@ class MediaFiles:
 
     def store(self, source: Readable) -> tuple[bytes, int]:
         """Copy what is left in `source`; returns its SHA-256 and size. It is there whole when this returns."""
-        incoming = self._folder / "incoming"
-        incoming.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
-        handle, name = tempfile.mkstemp(dir=incoming)
+        target, name = self._begin()
         try:
-            with os.fdopen(handle, "wb") as target:
+            with target:
                 while chunk := source.read(CHUNK):
                     digest.update(chunk)
                     size += len(chunk)
                     target.write(chunk)
                 target.flush()
                 os.fsync(target.fileno())
-            self._move(Path(name), self._content(digest.digest()))
+            self._place(name, digest.digest())
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
         return digest.digest(), size
 
@@ -61,17 +59,26 @@ class MediaFiles:
             return None
 
     def keep_derived(self, sha256: bytes, name: str, data: bytes) -> None:
-        incoming = self._folder / "incoming"
-        incoming.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=incoming)
-        with os.fdopen(handle, "wb") as target:
+        target, temporary = self._begin()
+        with target:
             target.write(data)
-        self._move(Path(temporary), self._derived(sha256) / name)
+        self._move(temporary, self._derived(sha256) / name)
 
     def clear_incoming(self) -> None:
         """Delete what an interrupted upload left; call before anything is uploaded."""
         for left in (self._folder / "incoming").glob("*"):
             left.unlink(missing_ok=True)
+
+    def _begin(self) -> tuple[BinaryIO, Path]:
+        """A file to be written, and where it is."""
+        incoming = self._folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=incoming)
+        return os.fdopen(handle, "wb"), Path(name)
+
+    def _place(self, file: Path, sha256: bytes) -> None:
+        """Makes a whole file the content of that hash."""
+        self._move(file, self._content(sha256))
 
     def _move(self, source: Path, target: Path) -> None:
         if target.exists():
