@@ -4,8 +4,10 @@
 from collections.abc import Iterable, Sequence
 
 import attrs
+import orjson
 
 from storage import events, membership, names
+from storage.events import LIVE_MASK
 from storage.txn import Change, Txn
 
 NOT_SENT = events.REJECTED | events.SOFT_FAILED | events.OUTLIER
@@ -20,7 +22,7 @@ class Item:
     nid: int
     room: int
     target: str | None = None
-    """The user whose membership it changes."""
+    """The user whom it removes from the room: their server is to hear of it, too."""
 
 
 @attrs.frozen(slots=True)
@@ -96,7 +98,7 @@ def items(txn: Txn, after: int, up_to: int, limit: int = 5_000) -> list[Item]:
     """What became to be sent at after < position <= up_to, in order."""
     rows = txn.all(
         "SELECT e.nid, e.nid, e.room, e.skey FROM event e JOIN usr u ON u.nid = e.sender "
-        f"WHERE e.nid > ? AND e.nid <= ? AND u.local = 1 AND e.flags & {NOT_SENT} = 0 AND e.ord IS NOT NULL "
+        f"WHERE e.nid > ? AND e.nid <= ? AND u.local = 1 AND e.flags & {NOT_SENT} = 0 AND e.ord & {LIVE_MASK} = 0 "
         "ORDER BY e.nid LIMIT ?",
         (after, up_to, limit),
     )
@@ -107,11 +109,18 @@ def items(txn: Txn, after: int, up_to: int, limit: int = 5_000) -> list[Item]:
         (after, last),
     )
     keys = names.skeys(txn, (row[3] for row in rows if row[3] is not None))
-    found = []
-    for pos, nid, room, skey in sorted(rows):
-        kind, key = keys[skey] if skey is not None else ("", "")
-        found.append(Item(pos, nid, room, key if kind == MEMBER else None))
-    return found
+    members = {row[1]: keys[row[3]][1] for row in rows if row[3] is not None and keys[row[3]][0] == MEMBER}
+    removed = _removing(txn, list(members))
+    return [Item(pos, nid, room, members[nid] if nid in removed else None) for pos, nid, room, _ in sorted(rows)]
+
+
+def _removing(txn: Txn, nids: Sequence[int]) -> set[int]:
+    """Those of the membership events that end somebody's being in the room, or being invited."""
+    if not nids:
+        return set()
+    condition, params = txn.any("nid", nids)
+    rows = txn.all(f"SELECT nid, content FROM event WHERE {condition}", params)
+    return {nid for nid, content in rows if orjson.loads(content).get("membership") in ("leave", "ban")}
 
 
 def servers_of(txn: Txn, rooms: Iterable[int], own: str) -> dict[int, frozenset[str]]:

@@ -110,10 +110,10 @@ class RemoteRooms:
         if wrong is not None:
             raise MatrixError(502, "M_UNKNOWN", wrong)
         given = await self._given(version, room_id, answer, event)
-        resident = await self._parts.db.point(federation_rooms.resident, room_id) is not None
         async with self._parts.locks.lock(room_id) as held:
+            resident = await self._parts.db.point(federation_rooms.resident, room_id) is not None
             try:
-                if resident:  # another server lets our user in, as nobody here can
+                if resident:  # somebody else of ours came first, or nobody here may let the user in
                     done = await self._take_in(held, event, given)
                 else:
                     done = await self._parts.receiver.adopt(held, version, event, given.state, given.events)

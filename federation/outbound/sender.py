@@ -97,6 +97,7 @@ class Sender:
         self._handed = 0
         self._kept_at = 0
         self._rooms: dict[int, frozenset[str]] = {}
+        self._generation = 0
         self._reading = False
         self._again = False
         self._stopped = False
@@ -164,6 +165,7 @@ class Sender:
         for change in changes:
             if change.stream == "membership" and change.room is not None:
                 self._rooms.pop(change.room, None)
+                self._generation += 1
                 concerns = True
             elif change.stream == "event" and change.room is not None:
                 concerns = concerns or self._rooms.get(change.room) != frozenset()
@@ -188,11 +190,7 @@ class Sender:
 
     async def servers_of_room(self, room: int) -> frozenset[str]:
         """The other servers in a room."""
-        known = self._rooms.get(room)
-        if known is None:
-            await self._learn([room])
-            known = self._rooms.get(room, frozenset())
-        return known
+        return (await self._servers([room]))[room]
 
     def wake(self, server: str) -> None:
         """The server is there again: try at once."""
@@ -224,11 +222,9 @@ class Sender:
 
     async def _hand_out_between(self, after: int, up_to: int) -> int:
         found = await self._db.read(destinations.items, after, up_to)
-        unknown = {item.room for item in found if item.room not in self._rooms}
-        if unknown:
-            await self._learn(unknown)
+        present = await self._servers({item.room for item in found})
         for item in found:
-            servers = self._rooms.get(item.room, frozenset())
+            servers = present[item.room]
             target = item.target.partition(":")[2] if item.target is not None else self._server_name
             if target != self._server_name:
                 # Whoever is removed learns of it, too.
@@ -243,9 +239,18 @@ class Sender:
                 self._go(self._of(server))
         return found[-1].pos if len(found) >= 5_000 else up_to
 
-    async def _learn(self, rooms: Iterable[int]) -> None:
+    async def _servers(self, rooms: Iterable[int]) -> dict[int, frozenset[str]]:
+        """Room → the other servers in it; remembered until somebody comes or goes."""
         wanted = list(rooms)
-        self._rooms.update(await self._db.read(destinations.servers_of, wanted, self._server_name))
+        found = {room: self._rooms[room] for room in wanted if room in self._rooms}
+        unknown = [room for room in wanted if room not in found]
+        if unknown:
+            generation = self._generation
+            read = await self._db.read(destinations.servers_of, unknown, self._server_name)
+            if generation == self._generation:
+                self._rooms.update(read)
+            found.update(read)
+        return found
 
     def _offer(self, destination: Destination, item: Item) -> None:
         if destination.behind is not None:
