@@ -86,10 +86,12 @@ class RoomAsk:
 class Timeline:
     """The events of a room for one answer, oldest first; `start` is the point in the room's order before them.
 
-    `frames` keeps events as they were rendered for one member, while the next ones ask for the same.
+    `sifted` says that something in between is not shown. `frames` keeps events as they were rendered for one member,
+    while the next ones ask for the same.
     """
 
     rows: tuple[EventRow, ...]
     limited: bool
     start: int
+    sifted: bool = False
     frames: dict[int, tuple[int, Any]] = attrs.field(factory=dict, eq=False)

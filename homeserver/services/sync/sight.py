@@ -39,9 +39,16 @@ def visibility_settings(txn: Txn, rooms: Sequence[int]) -> dict[int, EventRow]:
     return {row.event.room: row for row in current_pairs(txn, [(room, key) for room in rooms])}
 
 
-def needs_settings(standing: Membership, rows: Sequence[EventRow]) -> bool:
-    """Whether some of the rows came before the user's last join, so that the room's setting matters."""
-    return standing.kind == JOIN and any(row.nid < standing.since for row in rows)
+def needs_settings(viewer: Viewer, standing: Membership, rows: Sequence[EventRow]) -> bool:
+    """Whether the room's setting matters: for rows from before the user's last join, and for those of other servers.
+
+    What this server's users send is built on a state in which the user is joined; what comes late from elsewhere may
+    stand on one in which the user was not.
+    """
+    if standing.kind != JOIN:
+        return False
+    since, home = standing.since, viewer.user_id[viewer.user_id.find(":") :]
+    return any(row.nid < since or not row.event.sender.endswith(home) for row in rows)
 
 
 def visible(
@@ -49,13 +56,13 @@ def visible(
 ) -> list[EventRow]:
     """Those of the rows, all of one room and in any order, that the user may see, given how the user stands to it now.
 
-    Events since the user's last join are, and all of a room whose history is shared (`settings` are those of the
-    rooms for which `needs_settings`). Otherwise the state at each event decides.
+    Events of this server's users since the user's last join are, and all of a room whose history is shared (`settings`
+    are those of the rooms for which `needs_settings`). Otherwise the state at each event decides.
     """
     if not rows:
         return []
     if standing.kind == JOIN and (
-        not needs_settings(standing, rows) or _shared_throughout(txn, settings.get(standing.room), rows)
+        not needs_settings(viewer, standing, rows) or _shared_throughout(txn, settings.get(standing.room), rows)
     ):
         return list(rows)
     return _decide_each(txn, viewer, standing, rows)

@@ -67,7 +67,9 @@ def read_timelines(
     if missing:
         found.update(_read(txn, viewer, missing, chosen, limit, ignored))
         for ask in alike:
-            recent.keep(ask, limit, found[ask.room])
+            # With events of other servers it may be up to the viewer's own past what is seen.
+            if not needs_settings(viewer, ask.standing, found[ask.room].rows) and not found[ask.room].sifted:
+                recent.keep(ask, limit, found[ask.room])
     return found
 
 
@@ -81,7 +83,7 @@ def _read(
     fetch = limit + 1 if chosen.passes_every_event and not ignored else min(4 * limit + 1, 250)
     pages = timelines(txn, [windows[ask.room] for ask in shown], fetch, types) if shown else {}
     passes = _passes(chosen, ignored)
-    old = [ask.room for ask in shown if needs_settings(ask.standing, pages[ask.room])]
+    old = [ask.room for ask in shown if needs_settings(viewer, ask.standing, pages[ask.room])]
     settings = visibility_settings(txn, old)
     found = {}
     for ask in asks:
@@ -127,16 +129,18 @@ class Eye:
         """Those of a room's rows that pass and may be seen."""
         candidates = related_to(txn, self.chosen, [row for row in rows if self.passes(row)])
         settings = self.settings
-        if ask.room not in settings and needs_settings(ask.standing, candidates):
+        if ask.room not in settings and needs_settings(self.viewer, ask.standing, candidates):
             settings = visibility_settings(txn, [ask.room])
         return visible(txn, self.viewer, ask.standing, candidates, settings)
 
 
 def _choose(txn: Txn, eye: Eye, ask: RoomAsk, page: _Page, limit: int, torn: bool) -> Timeline:
     kept: list[EventRow] = []
-    more = False
+    more = sifted = False
     for number in range(1, PAGES + 1):
-        kept += eye.sees(txn, ask, page.rows)
+        seen = eye.sees(txn, ask, page.rows)
+        sifted = sifted or len(seen) < len(page.rows)
+        kept += seen
         if len(kept) > limit or page.is_last:
             break
         if number == PAGES:
@@ -152,7 +156,7 @@ def _choose(txn: Txn, eye: Eye, ask: RoomAsk, page: _Page, limit: int, torn: boo
         start = page.rows[-1].ord
     else:
         start = kept[-1].ord if kept and (ask.after is None or torn) else page.low + 1
-    return Timeline(tuple(reversed(kept)), over or more or torn or ask.newly, start)
+    return Timeline(tuple(reversed(kept)), over or more or torn or ask.newly, start, sifted)
 
 
 def _floor(ask: RoomAsk) -> int:
