@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from homeserver.client_api.discovery import Capabilities, SupportContact, Versions, WellKnown
+from homeserver.client_api.discovery import UNSTABLE_FEATURES, Capabilities, SupportContact, Versions, WellKnown
 from homeserver.client_api.health import Health, MetricsPage
 from homeserver.client_api.landing import Landing
+from homeserver.client_api.rtc import FLAG, RtcPage, transports
 from homeserver.client_api.setup import LocalCommands, Setup
 from homeserver.compose import accounts, appservices, e2e, federation, push, rooms, spine, sync, userdata
 from homeserver.compose.base import Base, Lifecycle
@@ -185,10 +186,18 @@ def discovery_pages(config: Config) -> list[object]:
         "m.delayed_events": delays,
         "org.matrix.msc4140.delayed_events": delays,
     }
+    livekit = config.calls.livekit
     delegate = config.federation.delegate if config.federation.enabled else None
     return [
-        Versions(),
-        WellKnown(config.base_url, delegate, support, config.policy_server_key),
+        Versions(UNSTABLE_FEATURES + ((FLAG,) if livekit else ())),
+        WellKnown(
+            config.base_url,
+            delegate,
+            support,
+            config.policy_server_key,
+            {f"{FLAG}.rtc_foci": transports(livekit)} if livekit else {},
+        ),
+        RtcPage(livekit),
         Capabilities(config.rooms.default_version, versions, capabilities),
     ]
 

@@ -51,17 +51,23 @@ class WellKnown:
     """The well-known files of the domain in this server's name."""
 
     def __init__(
-        self, base_url: str, delegate: str | None, support: SupportContact, policy_key: str | None = None
+        self,
+        base_url: str,
+        delegate: str | None,
+        support: SupportContact,
+        policy_key: str | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> None:
-        """`policy_key` is the ed25519 public key of a policy server on this host."""
+        """`policy_key` is the ed25519 public key of a policy server on this host, `more` goes to clients as it is."""
         self._base_url = base_url
         self._delegate = delegate
         self._support = support
         self._policy_key = policy_key
+        self._more = more or {}
 
     @endpoint("GET", "/.well-known/matrix/client", spec=SPEC)
     async def client(self, caller: Anyone) -> dict[str, object]:
-        return {"m.homeserver": {"base_url": self._base_url}}
+        return {"m.homeserver": {"base_url": self._base_url}, **self._more}
 
     @endpoint("GET", "/.well-known/matrix/server")
     async def server(self, caller: Anyone) -> dict[str, object]:

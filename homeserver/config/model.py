@@ -33,6 +33,10 @@ def _url(value: str | None) -> str | None:
     return None if ok else "an address such as https://chat.example.org"
 
 
+def _urls(values: tuple[str, ...]) -> str | None:
+    return next((fault for fault in map(_url, values) if fault), None)
+
+
 def _port(value: int) -> str | None:
     return None if 0 <= value <= 65535 else "a port number from 0 to 65535"
 
@@ -211,7 +215,7 @@ class RateLimits:
     room_read: Rate = option("Reading history, members, relations", default=Rate(20.0, 200))
     directory: Rate = option("Reading the room directory", default=Rate(5.0, 50))
     delayed_events: Rate = option("Managing delayed events", default=Rate(2.0, 20))
-    federation: Rate = option("Requests of another server", default=Rate(50.0, 500))
+    federation: Rate = option("Requests of another server", default=Rate(200.0, 2000))
     keys: Rate = option("Uploading and claiming keys", default=Rate(20.0, 200))
     media: Rate = option("Uploading files", default=Rate(2.0, 50))
     user_data: Rate = option("Receipts, typing, presence, push rules and pushers", default=Rate(20.0, 200))
@@ -302,6 +306,15 @@ class Turn:
 
 
 @attrs.frozen
+class Calls:
+    """Group calls over LiveKit, as Element Call makes them (MSC4143, MSC4195)."""
+
+    livekit: tuple[str, ...] = option(
+        "Addresses of LiveKit's authorization services (lk-jwt-service)", default=(), check=_urls
+    )
+
+
+@attrs.frozen
 class UserDirectory:
     """Looking for other people by name."""
 
@@ -355,6 +368,7 @@ class Config:
     presence: Presence = option("", default=Presence)
     rooms: Rooms = option("", default=Rooms)
     delayed_events: DelayedEvents = option("", default=DelayedEvents)
+    calls: Calls = option("", default=Calls)
     turn: Turn | None = option("Not given: calls do without a relay", default=None)
     user_directory: UserDirectory = option("", default=UserDirectory)
     support: Support = option("", default=Support)
