@@ -2,7 +2,7 @@
 """The page of getting events for a room: messages, context, one event, state, members, the event of a time."""
 
 from homeserver.http.endpoint import Call, User, endpoint
-from homeserver.protocol.errors import invalid_param, missing_param
+from homeserver.protocol.errors import MatrixError, invalid_param, missing_param
 from homeserver.services.rooms.context import Context
 from homeserver.services.rooms.initial import RoomBeginnings
 from homeserver.services.rooms.pagination import History, PageQuery, parse_direction, parse_page_filter
@@ -19,15 +19,19 @@ class RoomRead:
 
     @endpoint("GET", "/_matrix/client/v3/rooms/{roomId}/messages", guests=True, spec=SPEC)
     async def messages(self, caller: User, call: Call) -> dict[str, object]:
-        query = call.query
-        wanted = PageQuery(
-            backward=parse_direction(query.get("dir")),
-            since=query.get("from") or None,
-            until=query.get("to") or None,
-            limit=query.int("limit", 10),
-            filter=parse_page_filter(query.get("filter")),
-        )
-        return await self._history.messages(caller, call.params["roomId"], wanted)
+        query, room_id = call.query, call.params["roomId"]
+        try:
+            wanted = PageQuery(
+                backward=parse_direction(query.get("dir")),
+                since=query.get("from") or None,
+                until=query.get("to") or None,
+                limit=query.int("limit", 10),
+                filter=parse_page_filter(query.get("filter")),
+            )
+        except MatrixError:
+            await self._context.require_reader(caller, room_id)
+            raise
+        return await self._history.messages(caller, room_id, wanted)
 
     @endpoint("GET", "/_matrix/client/v3/rooms/{roomId}/context/{eventId}", guests=True, spec=SPEC)
     async def context(self, caller: User, call: Call) -> dict[str, object]:

@@ -243,6 +243,11 @@ class OneEvent(ReadingCase):
                     (await self.get(self.alice, room, f"{what}/{quote(event)}", 404))["errcode"], "M_NOT_FOUND"
                 )
 
+    async def test_outsiders_are_not_told_what_else_is_wrong(self) -> None:
+        room = await self.create_room(self.alice)
+        self.assertEqual((await self.get(self.bob, room, "messages", 403))["errcode"], "M_FORBIDDEN")
+        self.assertEqual((await self.get(self.alice, room, "messages", 400))["errcode"], "M_INVALID_PARAM")
+
     async def test_whether_an_event_exists_is_not_told_to_outsiders(self) -> None:
         room = await self.create_room(self.alice)
         event = await self.send(self.alice, room, "x")

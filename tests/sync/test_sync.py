@@ -311,6 +311,17 @@ class SyncTest(HomeserverCase):
         self.assertEqual(section["timeline"]["events"], [])
         self.assertIn("m.room.create", {event["type"] for event in section["state"]["events"]})
 
+    async def test_a_room_forgotten_meanwhile_is_still_let_go(self) -> None:
+        room = await self.shared_room()
+        since = (await self.sync(self.bob))["next_batch"]
+        await self.act(self.bob, room, "leave")
+        await self.act(self.bob, room, "forget")
+        answer = await self.sync(self.bob, since)
+        self.assertIn(room, answer["rooms"]["leave"])
+        self.assertNotIn("rooms", await self.sync(self.bob, answer["next_batch"]))
+        wanted = orjson.dumps({"room": {"include_leave": True}}).decode()
+        self.assertNotIn("rooms", await self.sync(self.bob, filter=wanted))
+
     async def test_full_state_shows_left_rooms_to_who_wants_them(self) -> None:
         room = await self.shared_room()
         await self.act(self.bob, room, "leave")

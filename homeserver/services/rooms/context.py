@@ -47,6 +47,10 @@ class Context:
         self._access = access
         self._renderer = renderer
 
+    async def require_reader(self, user: User, room_id: str) -> None:
+        """Raises M_FORBIDDEN for those who may not look inside; whatever else is wrong does not matter to them."""
+        await self._access.reader(user, room_id)
+
     async def event(self, user: User, room_id: str, event_id: str) -> dict[str, Any]:
         """One event; M_NOT_FOUND when there is none that the caller may see."""
         try:

@@ -186,7 +186,9 @@ def _left_asks(txn: Txn, plan: Plan, standings: Mapping[int, Membership]) -> lis
     """
     if plan.since is None and not plan.request.filter.room.include_leave:
         return []
-    left = [one for one in standings.values() if one.kind in (LEAVE, BAN) and not one.forgotten]
+    # Also a room that was left and forgotten meanwhile: the user's other clients still have to let it go.
+    known = plan.since is not None
+    left = [one for one in standings.values() if one.kind in (LEAVE, BAN) and (known or not one.forgotten)]
     if plan.since is not None and plan.request.full_state and plan.request.filter.room.include_leave:
         gone = [one for one in memberships(txn, plan.usr) if one.kind in (LEAVE, BAN) and not one.forgotten]
         left += [one for one in gone if one.room not in standings]
