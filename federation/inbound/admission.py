@@ -15,6 +15,10 @@ from homeserver.protocol.event_format import check_pdu
 from homeserver.protocol.events import Event
 from homeserver.protocol.hashing import content_hash_matches
 from homeserver.protocol.room_versions import RoomVersion
+from homeserver.runtime import Runtime
+
+#: Up to this many events are looked at on the reactor; more of them in a thread.
+FEW = 60
 
 
 @attrs.frozen
@@ -28,29 +32,24 @@ class Admitted:
 class Admission:
     """Looks at the form, signatures and hashes of events."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, runtime: Runtime) -> None:
         self._keyring = keyring
+        self._runtime = runtime
 
     async def admit(self, version: RoomVersion, pdus: Iterable[object], room_id: str) -> Admitted:
         """Those of the PDUs that are well-formed events of the room, signed by whom they must be.
 
         Where only the content's hash is wrong the event is admitted redacted.
         """
-        found: dict[str, Event] = {}
-        refused: dict[str, str] = {}
-        for pdu in pdus:
-            try:
-                event = well_formed(version, pdu, room_id)
-            except MatrixError as error:
-                named = claimed_id(version, pdu)
-                if named is not None:
-                    refused[named] = error.message
-            else:
-                found[event.event_id] = event
+        given = list(pdus)
+        if len(given) > FEW:
+            found, refused = await self._runtime.in_thread(formed, version, given, room_id)
+        else:
+            found, refused = formed(version, given, room_id)
         for event_id, reason in (await self._keyring.check_events(list(found.values()))).items():
             refused[event_id] = reason
             del found[event_id]
-        return Admitted({one: hashed_well(event) for one, event in found.items()}, refused)
+        return Admitted(found, refused)
 
     async def check(self, event: Event) -> str | None:
         """What is wrong with an event's signatures, if anything is."""
@@ -65,6 +64,22 @@ class Admission:
         if not content_hash_matches(event.pdu):
             raise bad_json("The hash of the event is not that of its content")
         return event
+
+
+def formed(version: RoomVersion, pdus: Iterable[object], room_id: str) -> tuple[dict[str, Event], dict[str, str]]:
+    """The well-formed events by id, redacted where their hash is wrong; and what is wrong with others."""
+    found: dict[str, Event] = {}
+    refused: dict[str, str] = {}
+    for pdu in pdus:
+        try:
+            event = well_formed(version, pdu, room_id)
+        except MatrixError as error:
+            named = claimed_id(version, pdu)
+            if named is not None:
+                refused[named] = error.message
+        else:
+            found[event.event_id] = hashed_well(event)
+    return found, refused
 
 
 def well_formed(version: RoomVersion, pdu: object, room_id: str) -> Event:

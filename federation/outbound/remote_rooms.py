@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import orjson
 
-from federation.inbound.admission import Admission, well_formed
+from federation.inbound.admission import Admission
 from federation.inbound.invites import stripped, stripped_event
 from federation.outbound.client import Client, Query, Refused, segment
 from federation.outbound.proposals import Proposal, merged_signatures, proposed
@@ -134,25 +134,16 @@ class RemoteRooms:
         state, chain = answer.get("state"), answer.get("auth_chain")
         if not isinstance(state, list) or not isinstance(chain, list):
             raise MatrixError(502, "M_UNKNOWN", "The answer to the join holds no state")
-        admitted = await self._admission.admit(version, [*state, *chain], room_id)
-        whole = _closed(admitted.events, join.event_id)
-        keys: dict[StateKey, str] = {}
-        for pdu in state:
-            event = self._known(version, pdu, room_id, whole)
-            if event is not None and event.key is not None:
-                keys[event.key] = event.event_id
+        held = (await self._admission.admit(version, state, room_id)).events
+        permitting = (await self._admission.admit(version, chain, room_id)).events
+        whole = _closed({**permitting, **held}, join.event_id)
+        keys = {event.key: event_id for event_id, event in held.items() if event.key is not None and event_id in whole}
         create = whole.get(keys.get(CREATE, ""))
         if create is None or create.content.get("room_version", "1") != version.id:
             raise MatrixError(502, "M_UNKNOWN", "The answer to the join has not the room's create event")
         if version.room_id_is_create_hash and "!" + create.event_id[1:] != room_id:
             raise MatrixError(502, "M_UNKNOWN", "The create event is not that of the room")
         return Given(keys, list(whole.values()))
-
-    def _known(self, version: RoomVersion, pdu: object, room_id: str, whole: Mapping[str, Event]) -> Event | None:
-        try:
-            return whole.get(well_formed(version, pdu, room_id).event_id)
-        except MatrixError:
-            return None
 
     async def knock(self, user: User, room_id: str, servers: Sequence[str], content: Content) -> str:
         """Knocks on a room that this server is not in."""

@@ -112,7 +112,7 @@ def outbound_of(base: Base) -> Outbound:
     keyring = Keyring(own, runtime, base.db, client, config.federation.key_servers)
     base.lifecycle.on_stop(transport.stop)
     base.lifecycle.on_reload(lambda changed: destinations.change(changed.federation))
-    return Outbound(transport, resolver, destinations, client, own, keyring, Admission(keyring))
+    return Outbound(transport, resolver, destinations, client, own, keyring, Admission(keyring, runtime))
 
 
 def retired_keys(config: Config) -> dict[VerifyKey, int]:
