@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which media ids exist, who made them, and which content each stands for."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
@@ -69,7 +70,7 @@ def add(
     nid = txn.position()
     txn.put(
         "INSERT INTO media (nid, origin, id, usr, created, content, size, kind, name, open, quarantined)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             nid,
             LOCAL.encode(),
@@ -81,6 +82,7 @@ def add(
             _bytes(content.kind),
             _bytes(content.name),
             int(open_to_all),
+            int(is_quarantined(txn, content.sha256)),
         ),
     )
     return True
@@ -128,9 +130,17 @@ def fill(
     if most is not None and used(txn, usr) + content.size > most:
         return "full"
     filled = txn.run(
-        "UPDATE media SET content = ?, size = ?, kind = ?, name = ?, open = ?, expires = NULL"
+        "UPDATE media SET content = ?, size = ?, kind = ?, name = ?, open = ?, expires = NULL, quarantined = ?"
         " WHERE nid = ? AND content IS NULL",
-        (content.sha256, content.size, _bytes(content.kind), _bytes(content.name), int(open_to_all), nid),
+        (
+            content.sha256,
+            content.size,
+            _bytes(content.kind),
+            _bytes(content.name),
+            int(open_to_all),
+            int(is_quarantined(txn, content.sha256)),
+            nid,
+        ),
     )
     if not filled:
         return "taken"
@@ -143,5 +153,43 @@ def is_held(txn: Txn, sha256: bytes) -> bool:
     return txn.one("SELECT 1 FROM media WHERE content = ? LIMIT 1", (sha256,)) is not None
 
 
-def set_quarantined(txn: Txn, nid: int, quarantined: bool) -> None:
-    txn.run("UPDATE media SET quarantined = ? WHERE nid = ?", (int(quarantined), nid))
+def set_quarantined(txn: Txn, nid: int, quarantined: bool) -> int:
+    """Keep everybody from a media and from all others of the same content, or let them in again; returns how many."""
+    return txn.run(
+        "UPDATE media SET quarantined = ? WHERE nid = ? OR content = (SELECT content FROM media WHERE nid = ?)",
+        (int(quarantined), nid, nid),
+    )
+
+
+def quarantine_of(txn: Txn, usr: int) -> int:
+    """Keep everybody from all contents that a user uploaded; returns how many media that are."""
+    return txn.run(
+        "UPDATE media SET quarantined = 1 WHERE usr = ? AND content IS NOT NULL"
+        " OR content IN (SELECT content FROM media WHERE usr = ? AND content IS NOT NULL)",
+        (usr, usr),
+    )
+
+
+def is_quarantined(txn: Txn, sha256: bytes) -> bool:
+    """Whether a content is kept from everybody."""
+    return txn.one("SELECT 1 FROM media WHERE content = ? AND quarantined = 1 LIMIT 1", (sha256,)) is not None
+
+
+def delete(txn: Txn, nid: int) -> None:
+    """Forget a media; its content waits for `doomed` when no other media has it."""
+    row = txn.one("SELECT content FROM media WHERE nid = ?", (nid,))
+    txn.run("DELETE FROM media WHERE nid = ?", (nid,))
+    if row is not None and row[0] is not None and not is_held(txn, bytes(row[0])):
+        txn.run("INSERT INTO media_doomed (content) VALUES (?) ON CONFLICT (content) DO NOTHING", (bytes(row[0]),))
+
+
+def doomed(txn: Txn, most: int) -> list[bytes]:
+    """Contents that no media has any more, and whose files may go."""
+    txn.run("DELETE FROM media_doomed WHERE content IN (SELECT content FROM media WHERE content IS NOT NULL)")
+    return [bytes(row[0]) for row in txn.all("SELECT content FROM media_doomed LIMIT ?", (most,))]
+
+
+def gone(txn: Txn, contents: Sequence[bytes]) -> None:
+    """The files of contents are deleted."""
+    for sha256 in contents:
+        txn.run("DELETE FROM media_doomed WHERE content = ?", (sha256,))

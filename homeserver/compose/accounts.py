@@ -11,6 +11,7 @@ from homeserver.client_api.devices import DevicePage
 from homeserver.client_api.fallback import Fallback
 from homeserver.client_api.login import LoginPage
 from homeserver.client_api.media import MediaPage, OpenMediaPage, PreviewPage
+from homeserver.client_api.media_admin import MediaAdminPage
 from homeserver.client_api.openid import OpenIdPage
 from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
@@ -33,6 +34,7 @@ from homeserver.services.jwt_login import JwtLogin
 from homeserver.services.login import Login
 from homeserver.services.mail import Mailer
 from homeserver.services.media import MediaStore
+from homeserver.services.media_care import MediaCare
 from homeserver.services.media_files import MediaFiles
 from homeserver.services.openid import OpenId
 from homeserver.services.passwords import Passwords
@@ -91,6 +93,9 @@ def build(base: Base) -> Accounts:
     base.lifecycle.on_start(files.clear_incoming)
     scan = VirusScan(config.media.clamd, db, runtime, files) if config.media.clamd is not None else None
     media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files), scan)
+    care = MediaCare(config.server_name, db, runtime, files)
+    base.lifecycle.on_start(care.start)
+    base.lifecycle.on_stop(care.stop)
     pages = (
         Register(registrar, uia, passwords, sessions, contacts),
         SharedSecretPage(registrar),
@@ -103,6 +108,7 @@ def build(base: Base) -> Accounts:
         OpenIdPage(openid),
         AdminPage(Whois(db, sessions, local), accounts.Moderation(db, sessions, local)),
         MediaPage(media),
+        MediaAdminPage(care),
         OpenMediaPage(media),
         PreviewPage(previews(base, media) if config.media.url_previews else None),
         ReportPage(Reports(db, runtime)),

@@ -46,10 +46,14 @@ class MediaFiles:
         """The content; raises FileNotFoundError."""
         return self._content(sha256).open("rb")
 
-    def delete(self, sha256: bytes) -> None:
-        """Forget a content and what was made of it."""
+    def delete(self, sha256: bytes, *, unused_since: float | None = None) -> bool:
+        """Forget a content and what was made of it; not when it was stored after `unused_since` (Unix time)."""
+        content = self._content(sha256)
+        if unused_since is not None and content.exists() and content.stat().st_mtime > unused_since:
+            return False
         shutil.rmtree(self._derived(sha256), ignore_errors=True)
-        self._content(sha256).unlink(missing_ok=True)
+        content.unlink(missing_ok=True)
+        return True
 
     def open_derived(self, sha256: bytes, name: str) -> BinaryIO | None:
         """What was made of a content and kept under a name, such as a thumbnail."""
@@ -81,7 +85,11 @@ class MediaFiles:
         self._move(file, self._content(sha256))
 
     def _move(self, source: Path, target: Path) -> None:
-        if target.exists():
+        try:
+            os.utime(target)
+        except FileNotFoundError:
+            pass
+        else:
             source.unlink()
             return
         target.parent.mkdir(parents=True, exist_ok=True)

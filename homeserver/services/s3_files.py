@@ -126,9 +126,12 @@ class S3Files(MediaFiles):
         except FileNotFoundError:
             return self._fetched(sha256)
 
-    def delete(self, sha256: bytes) -> None:
+    def delete(self, sha256: bytes, *, unused_since: float | None = None) -> bool:
+        # The copy on disk tells when it was last stored or read.
+        if not super().delete(sha256, unused_since=unused_since):
+            return False
         self._bucket.delete(_name(sha256))
-        super().delete(sha256)
+        return True
 
     def _place(self, file: Path, sha256: bytes) -> None:
         size = file.stat().st_size

@@ -26,3 +26,8 @@ CREATE TABLE media_verdict (
     threat {blob},                   -- NULL: nothing was found
     scanned {bigint} NOT NULL
 );
+
+-- Contents that no media has any more; their files are deleted a while later.
+CREATE TABLE media_doomed (
+    content {blob} PRIMARY KEY
+);
