@@ -95,7 +95,7 @@ class App:
 
     def reload(self, config: Config) -> None:
         """Take over from a new configuration what can change while the server runs."""
-        self.base.limits.change(rates_of(config))
+        self.base.limits.change(rates_of(config), factors_of(config))
         for step in self.base.lifecycle.reloads:
             step(config)
 
@@ -162,7 +162,7 @@ def build_base(config: Config, runtime: Runtime, key: SigningKey) -> Base:
         db=db,
         notifier=notifier,
         signer=Signer(config.server_name, key),
-        limits=Limits(rates_of(config)),
+        limits=Limits(rates_of(config), factors=factors_of(config)),
         stats=stats,
         metrics=metrics,
         lifecycle=Lifecycle(),
@@ -207,4 +207,9 @@ def rates_of(config: Config) -> Mapping[str, Rate] | None:
     limits = config.rate_limits
     if not limits.enabled:
         return None
-    return {f.name: getattr(limits, f.name) for f in attrs.fields(type(limits)) if f.name != "enabled"}
+    return {f.name: getattr(limits, f.name) for f in attrs.fields(type(limits)) if f.name not in ("enabled", "users")}
+
+
+def factors_of(config: Config) -> Mapping[str, float]:
+    """How much faster than others some users may call."""
+    return {one.user: one.factor for one in config.rate_limits.users}

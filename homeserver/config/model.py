@@ -10,6 +10,7 @@ import attrs
 
 from homeserver.config.media import Media
 from homeserver.config.option import at_least, option
+from homeserver.protocol.ids import is_user_id
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 
 DAY_MS = 86_400_000
@@ -35,6 +36,14 @@ def _url(value: str | None) -> str | None:
 
 def _urls(values: tuple[str, ...]) -> str | None:
     return next((fault for fault in map(_url, values) if fault), None)
+
+
+def _user_id(value: str) -> str | None:
+    return None if is_user_id(value) else "a user id such as @bot:example.org"
+
+
+def _factor(value: float) -> str | None:
+    return None if value == 0 or value >= 0.1 else "0, or at least 0.1"
 
 
 def _port(value: int) -> str | None:
@@ -198,6 +207,16 @@ class Rate:
 
 
 @attrs.frozen
+class UserRate:
+    """A user who may call more often, or less."""
+
+    user: str = option("The user's id", check=_user_id, example="@bot:example.org")
+    factor: float = option(
+        "How many times as often as others; 0 for as often as they like", check=_factor, example="10"
+    )
+
+
+@attrs.frozen
 class RateLimits:
     """How often one user, or one address for callers without an account, may call."""
 
@@ -221,6 +240,7 @@ class RateLimits:
     user_data: Rate = option("Receipts, typing, presence, push rules and pushers", default=Rate(20.0, 200))
     search: Rate = option("Searching", default=Rate(2.0, 30))
     reports: Rate = option("Reporting content", default=Rate(0.2, 10))
+    users: tuple[UserRate, ...] = option("Users with limits of their own", default=())
 
 
 @attrs.frozen

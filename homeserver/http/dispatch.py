@@ -159,7 +159,7 @@ class Dispatcher:
         if user is None:
             self._limits.take(limit, network_of(call.client_ip), self._monotonic())
         elif user.is_limited:
-            self._limits.take(limit, user.usr, self._monotonic())
+            self._limits.take_of_user(limit, user.usr, user.user_id, self._monotonic())
 
 
 @lru_cache(4096)

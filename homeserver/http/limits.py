@@ -23,33 +23,48 @@ class Rate(Protocol):
 class Limits:
     """One bucket for each (limit, who). A bucket that is full again is forgotten; so are the longest unused.
 
-    A limit without a rate of its own has that of `default`; with `rates` None nothing is limited.
+    A limit without a rate of its own has that of `default`; with `rates` None nothing is limited. `factors` says how
+    much faster than others a user may call, by user id; 0 for one who is not limited.
     """
 
-    def __init__(self, rates: Mapping[str, Rate] | None, remembered: int = KEYS_REMEMBERED) -> None:
+    def __init__(
+        self,
+        rates: Mapping[str, Rate] | None,
+        remembered: int = KEYS_REMEMBERED,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
         self._rates = rates
+        self._factors = factors or {}
         self._remembered = remembered
         self._buckets: dict[str, OrderedDict[Hashable, tuple[float, float]]] = {}
 
-    def change(self, rates: Mapping[str, Rate] | None) -> None:
+    def change(self, rates: Mapping[str, Rate] | None, factors: Mapping[str, float] | None = None) -> None:
         """Use other rates from now on."""
         self._rates = rates
+        self._factors = factors or {}
         self._buckets.clear()
 
-    def take(self, limit: str, who: Hashable, now: float) -> None:
-        """Count one call at `now` (seconds, monotonic); raises M_LIMIT_EXCEEDED when the bucket is empty."""
+    def take_of_user(self, limit: str, usr: int, user_id: str, now: float) -> None:
+        """`take` for a user, who may have a factor of their own."""
+        factor = self._factors.get(user_id, 1.0) if self._factors else 1.0
+        if factor:
+            self.take(limit, usr, now, 1.0 / factor)
+
+    def take(self, limit: str, who: Hashable, now: float, cost: float = 1.0) -> None:
+        """Count one call at `now` (seconds, monotonic); raises M_LIMIT_EXCEEDED when the bucket holds less."""
         if self._rates is None:
             return
         rate = self._rates.get(limit) or self._rates["default"]
+        cost = min(cost, rate.burst)
         buckets = self._buckets.get(limit)
         if buckets is None:
             buckets = self._buckets[limit] = OrderedDict()
         # A bucket is its content and when that was so.
         content, since = buckets.get(who, (float(rate.burst), now))
         content = min(float(rate.burst), content + (now - since) * rate.per_second)
-        if content < 1.0:
-            raise limit_exceeded(math.ceil((1.0 - content) / rate.per_second * 1000))
-        buckets[who] = (content - 1.0, now)
+        if content < cost:
+            raise limit_exceeded(math.ceil((cost - content) / rate.per_second * 1000))
+        buckets[who] = (content - cost, now)
         buckets.move_to_end(who)
         self._forget(buckets, rate, now)
 
