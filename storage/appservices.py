@@ -11,11 +11,14 @@ import orjson
 
 from storage import names, receipts, to_device
 from storage.device_lists import EVERYBODY, JoinChange
-from storage.events import LIVE_MASK, OUTLIER
+from storage.events import LIVE_MASK, ORD_SHIFT, OUTLIER
 from storage.membership import JOIN
 from storage.receipts import Receipt
 from storage.timeline import NOT_SHOWN
-from storage.txn import Txn
+from storage.txn import Record, Txn
+
+MEMBER = "m.room.member"
+LINE = "e.nid, e.room, e.etype, e.skey, e.ord"
 
 
 @attrs.frozen(slots=True)
@@ -38,9 +41,13 @@ class Cursor:
 
 @attrs.frozen(slots=True)
 class Line:
-    """What decides whether an event is told, no more. `state_key` is given for memberships only."""
+    """What decides whether an event is told, no more. `pos` is when it got its place in the room.
+
+    `state_key` is given for memberships only.
+    """
 
     nid: int
+    pos: int
     room: int
     state_key: str | None
 
@@ -167,7 +174,7 @@ def without_account(txn: Txn, user_ids: Collection[str]) -> list[str]:
 
 
 def stretch(txn: Txn, after: int, upto: int, limit: int) -> list[Line]:
-    """The first live events of (after, upto] in the order they came.
+    """The first live events of (after, upto] in the order they came, but for `promoted` ones.
 
     With them what other servers say of our users' places in rooms that this one is not in.
     """
@@ -175,18 +182,41 @@ def stretch(txn: Txn, after: int, upto: int, limit: int) -> list[Line]:
         "SELECT 1 FROM membership m JOIN usr u ON u.nid = m.usr AND u.local = 1"
         f" WHERE m.room = e.room AND m.kind <> {JOIN} AND m.event = e.nid"
     )
-    member = names.etype_nid(txn, "m.room.member")
+    member = names.etype_nid(txn, MEMBER)
     rows = txn.all(
-        "SELECT e.nid, e.room, e.etype, e.skey FROM event e WHERE e.nid > ? AND e.nid <= ?"  # noqa: S608
-        f" AND ((e.flags & {NOT_SHOWN} = 0 AND e.ord IS NOT NULL AND e.ord & {LIVE_MASK} = 0)"
+        f"SELECT {LINE} FROM event e WHERE e.nid > ? AND e.nid <= ?"  # noqa: S608
+        f" AND ((e.flags & {NOT_SHOWN} = 0 AND e.ord = e.nid * {LIVE_MASK + 1})"
         f" OR (e.flags & {OUTLIER} <> 0 AND e.etype = ? AND EXISTS ({elsewhere})))"
         " ORDER BY e.nid LIMIT ?",
         (after, upto, member or 0, limit),
     )
+    return _lines(txn, rows)
+
+
+def promoted(txn: Txn, rooms: Collection[int], after: int, upto: int) -> list[Line]:
+    """Events of these rooms that were known before they got their place in the room, which was in (after, upto]."""
+    condition, params = txn.any("e.room", list(rooms))
+    rows = txn.all(
+        f"SELECT {LINE} FROM event e WHERE {condition} AND e.ord > ? AND e.ord <= ?"  # noqa: S608
+        f" AND e.flags & {NOT_SHOWN} = 0 AND e.ord & {LIVE_MASK} = 0 AND e.ord <> e.nid * {LIVE_MASK + 1}",
+        [*params, after << ORD_SHIFT | LIVE_MASK, upto << ORD_SHIFT],
+    )
+    return _lines(txn, rows)
+
+
+def _lines(txn: Txn, rows: Sequence[Record]) -> list[Line]:
+    member = names.etype_nid(txn, MEMBER)
     keys = names.skeys(txn, {row[3] for row in rows if row[2] == member and row[3] is not None})
-    return [
-        Line(nid, room, keys[skey][1] if skey in keys and etype == member else None) for nid, room, etype, skey in rows
-    ]
+    found = []
+    for nid, room, etype, skey, ord_ in rows:
+        state_key = keys[skey][1] if etype == member and skey in keys else None
+        found.append(Line(nid, nid if ord_ is None else ord_ >> ORD_SHIFT, room, state_key))
+    return found
+
+
+def rooms_changed(txn: Txn, after: int) -> list[int]:
+    """The rooms where something happened after a position; a scan of all rooms."""
+    return [row[0] for row in txn.all("SELECT nid FROM room WHERE last > ?", (after,))]
 
 
 def rooms_with_receipts(txn: Txn, after: int, upto: int) -> list[int]:

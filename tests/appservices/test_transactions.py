@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What application services are told: which events, in which order, once each, whatever happens."""
 
+from storage import events
+from storage.txn import Change, Txn
 from tests.appservices.case import ANN, BOT, V3, ServiceCase
 from tests.appservices.service import Asked, Say
 
@@ -45,6 +47,38 @@ class EventTests(ServiceCase):
         await self.nothing_more()
         self.assertEqual(self.service.texts(), texts)
         self.assertTrue(all(len(body["events"]) <= 100 for body in self.service.taken.values()))
+
+
+class LateTests(ServiceCase):
+    async def test_an_event_that_was_known_before_it_had_its_place(self) -> None:
+        alice = await self.register("alice")
+        room = await self.create_room(alice, invite=[BOT])
+        await self.run_service("POST", f"{V3}/rooms/{room}/join", {}, expect=200)
+        late = await self.send(alice, room, "late")
+        db = self.app.base.db
+
+        def set_aside(txn: Txn) -> tuple[int, int]:
+            stored = events.by_id(txn, late)
+            assert stored is not None
+            events.promote(txn, stored.nid, None, None, None, events.OUTLIER)
+            return stored.nid, stored.room
+
+        nid, number = await db.write(set_aside)
+        await self.send(alice, room, "early")
+        await self.until(self.service.texts)
+        await self.nothing_more()
+        self.assertEqual(self.service.texts(), ["early"])
+
+        def promote(txn: Txn) -> None:
+            pos = txn.position()
+            events.promote(txn, nid, pos << events.ORD_SHIFT, None, None, 0)
+            txn.announce(Change(pos, "event", room=number))
+
+        await db.write(promote)
+        await self.send(alice, room, "last")
+        await self.until(lambda: len(self.service.texts()) == 3)
+        await self.nothing_more()
+        self.assertEqual(self.service.texts(), ["early", "late", "last"])
 
 
 class FaultTests(ServiceCase):

@@ -38,11 +38,12 @@ FALLBACKS = ("device_unused_fallback_key_types", "org.matrix.msc3202.device_unus
 class News:
     """What changed lately, as commits announced it, each with the position of the last change.
 
-    `receipts` are rooms, `mailboxes` and `keys` (user, device). Which rooms have receipts up to position `blind` is not
-    known: all are looked at.
+    `rooms` have events, `receipts` are rooms too, `mailboxes` and `keys` (user, device). Which rooms it was up to
+    position `blind` is not known: all are looked at.
     """
 
     blind: int = 0
+    rooms: dict[int, int] = attrs.field(factory=dict)
     receipts: dict[int, int] = attrs.field(factory=dict)
     mailboxes: dict[tuple[int, int], int] = attrs.field(factory=dict)
     keys: dict[tuple[int, int], int] = attrs.field(factory=dict)
@@ -50,6 +51,7 @@ class News:
 
     def settle(self, upto: int) -> None:
         """Forget what has been told up to there."""
+        self.rooms = {room: pos for room, pos in self.rooms.items() if pos > upto}
         self.receipts = {room: pos for room, pos in self.receipts.items() if pos > upto}
         self.mailboxes = {one: pos for one, pos in self.mailboxes.items() if pos > upto}
         self.keys = {one: pos for one, pos in self.keys.items() if pos > upto}
@@ -111,7 +113,12 @@ class Reader:
             mail, upto = self._mail(txn, news, after, upto)
         lines = appservices.stretch(txn, after, upto, LOOKED_AT)
         if len(lines) == LOOKED_AT:
-            upto = lines[-1].nid
+            upto = lines[-1].pos
+        rooms = [room for room, pos in news.rooms.items() if pos > after]
+        if after < news.blind:
+            rooms = appservices.rooms_changed(txn, after)
+        if late := appservices.promoted(txn, rooms, after, upto):
+            lines = sorted([*lines, *late], key=lambda line: line.pos)
         chosen, end = interest.walk(txn, lines, after, upto, EVENTS)
         mail = [message for message in mail if message.pos <= end]
         devices = appservices.named(txn, {message.device for message in mail})

@@ -135,8 +135,10 @@ class Delivery:
         if stream == "event" and room is not None:
             if self.working:
                 self.unsure.add(room)
+            elif self.reader.passes_over(room):
                 return False
-            return not self.reader.passes_over(room)
+            news.rooms[room] = change.pos
+            return not self.working
         if stream in ("receipt", "private_receipt") and room is not None:
             news.receipts[room] = change.pos
             return service.receive_ephemeral

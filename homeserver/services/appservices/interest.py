@@ -80,13 +80,13 @@ class Interest:
         waiting = iter(changes)
         change = next(waiting, None)
         for line in lines:
-            while change is not None and change.pos <= line.nid:
+            while change is not None and change.pos <= line.pos:
                 _apply(present, change)
                 change = next(waiting, None)
             if line.room in always or present[line.room] > 0 or (line.state_key and self.in_user(line.state_key)):
                 chosen.append(line)
                 if len(chosen) == most:
-                    end = line.nid
+                    end = line.pos
                     break
         while change is not None and change.pos <= end:
             _apply(present, change)
