@@ -111,6 +111,8 @@ class Sender:
     async def start(self) -> None:
         """Take up what was not sent when the server stopped."""
         stored = await self._db.read(destinations.cursor)
+        if stored is None:  # from the first start on, so that a crash loses nothing
+            await self._db.write(destinations.move, self._db.published, [])
         self._handed = self._db.published if stored is None else min(stored, self._db.published)
         self._kept_at = self._handed
         for behind in await self._db.read(destinations.all_behind):

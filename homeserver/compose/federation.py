@@ -19,6 +19,7 @@ from federation.inbound.media import MediaPages
 from federation.inbound.membership import HandshakePages, Handshakes, RoomDoors
 from federation.inbound.queries import RoomQueries, UserQueries
 from federation.inbound.templates import Templates
+from federation.inbound.third_party import Exchange, ThirdPartyPages
 from federation.inbound.transactions import Takers, Transactions
 from federation.outbound.backfill import Backfill
 from federation.outbound.client import Client
@@ -181,6 +182,7 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
         *query_pages(base, areas),
         HandshakePages(shakes),
         InvitePages(invites),
+        *third_party_pages(base, outbound, areas, acls),
         *reception_pages(base, outbound, areas, acls, invites),
     )
     return Federation(pages, auth.kinds, (FederationCommands(sender, health),))
@@ -246,6 +248,16 @@ def membership_services(base: Base, outbound: Outbound, areas: Areas, acls: Serv
     shakes = Handshakes(base.signer, doors, templates, outbound.admission, acls, relay)
     invites = Invites(base.config.server_name, doors, outbound.admission, acls, shakes, areas.userdata.data)
     return shakes, invites
+
+
+def third_party_pages(base: Base, outbound: Outbound, areas: Areas, acls: ServerAcls) -> Sequence[object]:
+    """Invites to addresses."""
+    spine = areas.spine
+    if spine.remote is None:
+        return ()
+    doors = RoomDoors(base.db, spine.locks, spine.state, spine.receiver)
+    exchange = Exchange(doors, acls, spine.sender, spine.remote, outbound.client, base.config.server_name)
+    return (ThirdPartyPages(exchange),)
 
 
 def reception_pages(
