@@ -15,6 +15,7 @@ from homeserver.client_api.media_admin import MediaAdminPage
 from homeserver.client_api.openid import OpenIdPage
 from homeserver.client_api.profile import ProfilePage
 from homeserver.client_api.register import Register
+from homeserver.client_api.rendezvous import EtagRendezvous, JsonRendezvous
 from homeserver.client_api.reporting import ReportPage
 from homeserver.client_api.synapse_admin import SharedSecretPage
 from homeserver.client_api.threepids import ThreepidPage
@@ -41,6 +42,7 @@ from homeserver.services.passwords import Passwords
 from homeserver.services.previews import Previews
 from homeserver.services.profiles import Profiles
 from homeserver.services.registration import Registrar
+from homeserver.services.rendezvous import Rendezvous
 from homeserver.services.reports import Reports
 from homeserver.services.s3_files import S3Bucket, S3Files
 from homeserver.services.sessions import Sessions
@@ -113,6 +115,8 @@ def build(base: Base) -> Accounts:
         PreviewPage(previews(base, media) if config.media.url_previews else None),
         ReportPage(Reports(db, runtime)),
         TurnPage(runtime, turn_server(config.turn)),
+        EtagRendezvous(rendezvous, config.base_url),
+        JsonRendezvous(rendezvous),
     )
     return Accounts(sessions, services, names, uia, registrar, login, local, profiles, openid, media, pages)
 

@@ -24,7 +24,9 @@ from homeserver.protocol.errors import MatrixError, Rejected, forbidden
 
 _log = logging.getLogger(__name__)
 
-PREFLIGHT = Reply(204, b"", None, {"Access-Control-Max-Age": "86400"})
+# Beside the headers that every answer allows, those of the rendezvous (MSC4108).
+ALSO_ALLOWED = {"Access-Control-Allow-Headers": "If-Match, If-None-Match"}
+PREFLIGHT = Reply(204, b"", None, {"Access-Control-Max-Age": "86400", **ALSO_ALLOWED})
 
 
 @attrs.frozen(eq=False)
