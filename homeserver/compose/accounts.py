@@ -98,6 +98,7 @@ def build(base: Base) -> Accounts:
     care = MediaCare(config.server_name, db, runtime, files)
     base.lifecycle.on_start(care.start)
     base.lifecycle.on_stop(care.stop)
+    rendezvous = Rendezvous(runtime)
     pages = (
         Register(registrar, uia, passwords, sessions, contacts),
         SharedSecretPage(registrar),
