@@ -20,7 +20,7 @@ import orjson
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import EventIdFormat, RoomVersion, lookup
-from storage import names
+from storage import media_refs, names
 from storage.envelope import joined, split
 from storage.txn import Txn
 
@@ -167,10 +167,13 @@ def insert(
             new.envelope,
         ),
     )
+    if media_refs.MARK in new.content:
+        media_refs.note(txn, nid, new.content)
 
 
 def remove(txn: Txn, nid: int) -> None:
     """Forgets an outlier that is stored anew, under a number above those of its auth events."""
+    media_refs.drop(txn, nid)
     txn.put("DELETE FROM event WHERE nid = ? AND flags & ? <> 0", (nid, OUTLIER))
 
 
@@ -184,6 +187,7 @@ def promote(txn: Txn, nid: int, ord_: int | None, state: int | None, thread: int
 def replace_with_redacted(txn: Txn, nid: int, pdu: bytes, span: tuple[int, int]) -> None:
     """Overwrites an event with its redacted form; it no longer notifies."""
     content, envelope, c0 = split(pdu, span)
+    media_refs.drop(txn, nid, content)
     codec, packed = txn.envelopes.compress(envelope)
     txn.put(
         "UPDATE event SET content = ?, envelope = ?, codec = ?, c0 = ?, flags = (flags & ~3) | 32 WHERE nid = ?",

@@ -183,6 +183,33 @@ def delete(txn: Txn, nid: int) -> None:
         txn.run("INSERT INTO media_doomed (content) VALUES (?) ON CONFLICT (content) DO NOTHING", (bytes(row[0]),))
 
 
+def release_shown(txn: Txn, event: int) -> None:
+    """An event shows its media no more: note those that its sender uploaded, or that only others kept showing."""
+    txn.put(
+        "UPDATE media SET released = 0 WHERE nid IN (SELECT media FROM media_ref WHERE event = ?)"
+        " AND (released = -1 OR usr = (SELECT sender FROM event WHERE nid = ?))",
+        (event, event),
+    )
+
+
+def time_releases(txn: Txn, now: int) -> None:
+    """What has been released since the last time was so now."""
+    txn.run("UPDATE media SET released = ? WHERE released = 0", (now,))
+
+
+def released(txn: Txn, before: int, most: int) -> list[tuple[int, int, bytes]]:
+    """Number, uploader and id of media that were released before a time."""
+    rows = txn.all(
+        "SELECT nid, usr, id FROM media WHERE released >= 0 AND released > 0 AND released <= ? LIMIT ?", (before, most)
+    )
+    return [(row[0], row[1], bytes(row[2])) for row in rows]
+
+
+def hold(txn: Txn, nid: int) -> None:
+    """Others show a media that its uploader released."""
+    txn.run("UPDATE media SET released = -1 WHERE nid = ? AND released >= 0", (nid,))
+
+
 def doomed(txn: Txn, most: int) -> list[bytes]:
     """Contents that no media has any more, and whose files may go."""
     txn.run("DELETE FROM media_doomed WHERE content IN (SELECT content FROM media WHERE content IS NOT NULL)")

@@ -95,7 +95,7 @@ def build(base: Base) -> Accounts:
     base.lifecycle.on_start(files.clear_incoming)
     scan = VirusScan(config.media.clamd, db, runtime, files) if config.media.clamd is not None else None
     media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files), scan)
-    care = MediaCare(config.server_name, db, runtime, files)
+    care = MediaCare(config.server_name, db, runtime, files, config.media.keep_redacted)
     base.lifecycle.on_start(care.start)
     base.lifecycle.on_stop(care.stop)
     rendezvous = Rendezvous(runtime)

@@ -71,6 +71,11 @@ class Media:
     dir: Path | None = option("Where they are; not given: `media` in data_dir", kind="path", default=None)
     max_upload_size: int = option("The largest file", kind="size", default=50 << 20, check=at_least(1))
     quota: Quota = option("", default=Quota)
+    keep_redacted: int | None = option(
+        "How long a file is kept after the last message that shows it was redacted; empty: forever",
+        kind="duration",
+        default=7 * 86_400_000,
+    )
     max_image_pixels: int = option("The largest image that gets thumbnails", default=64_000_000, check=at_least(1))
     s3: S3 | None = option("Not given: files are in `dir`", default=None)
     clamd: Clamd | None = option("Not given: files are not scanned", default=None)

@@ -11,7 +11,7 @@ from homeserver.runtime import Runtime
 from homeserver.services.callers import User, require_admin
 from homeserver.services.database import Database
 from homeserver.services.media_files import MediaFiles
-from storage import accounts, media
+from storage import accounts, media, media_refs
 from storage.media import LOCAL, Media
 
 SWEEP_SECONDS = 15 * 60
@@ -24,11 +24,14 @@ _log = logging.getLogger(__name__)
 class MediaCare:
     """Quarantine, deletion and the sweep of what is left."""
 
-    def __init__(self, server_name: str, database: Database, runtime: Runtime, files: MediaFiles) -> None:
+    def __init__(
+        self, server_name: str, database: Database, runtime: Runtime, files: MediaFiles, keep_ms: int | None
+    ) -> None:
         self._server_name = server_name
         self._database = database
         self._runtime = runtime
         self._files = files
+        self._keep_ms = keep_ms
         self._timer: IDelayedCall | None = None
 
     async def set_quarantined(self, admin: User, uri: MediaUri, quarantined: bool) -> int:
@@ -73,8 +76,22 @@ class MediaCare:
         self.start()
         self._runtime.background("the sweep of media", self.sweep())
 
-    async def sweep(self) -> int:
-        """Delete files that nothing stands for; returns how many.
+    async def sweep(self) -> None:
+        """Forget media that was redacted long enough ago, and delete files that nothing stands for."""
+        if self._keep_ms is not None:
+            await self._forget_unused(self._keep_ms)
+        await self._delete_files()
+
+    async def _forget_unused(self, keep_ms: int) -> None:
+        now = self._runtime.now_ms()
+        await self._database.write(media.time_releases, now)
+        free, held = await self._database.read(media_refs.unused, now - keep_ms, FILES_AT_ONCE)
+        if free or held:
+            count = await self._database.write(media_refs.delete_unused, free, held)
+            _log.info("%d media were forgotten: what showed them was redacted", count)
+
+    async def _delete_files(self) -> None:
+        """Delete files that nothing stands for.
 
         A file that was stored or read within the hour stays until the next time: an upload that found the same content
         here may not have made its row yet.
@@ -85,7 +102,6 @@ class MediaCare:
         if deleted:
             await self._database.write(media.gone, deleted)
             _log.info("%d files that nothing stood for were deleted", len(deleted))
-        return len(deleted)
 
     def _delete(self, contents: list[bytes], before: float) -> list[bytes]:
         return [sha256 for sha256 in contents if self._files.delete(sha256, unused_since=before)]

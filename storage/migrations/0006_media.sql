@@ -14,10 +14,12 @@ CREATE TABLE media (
     name {blob},                     -- file name as it was given
     open {small} NOT NULL,           -- 1: served without authentication, too
     quarantined {small} NOT NULL,
+    released {bigint},               -- since when the uploader shows it no more; 0: since the last sweep; -1: others do
     UNIQUE (origin, id)
 );
 CREATE INDEX media_content ON media (content);
 CREATE INDEX media_pending ON media (usr, expires) WHERE content IS NULL;
+CREATE INDEX media_released ON media (released) WHERE released >= 0;
 CREATE INDEX media_usage ON media (usr, size);
 
 -- What the virus scanner said of a content.
@@ -31,3 +33,11 @@ CREATE TABLE media_verdict (
 CREATE TABLE media_doomed (
     content {blob} PRIMARY KEY
 );
+
+-- Which events show which media of this server.
+CREATE TABLE media_ref (
+    event {bigint} NOT NULL,
+    media {bigint} NOT NULL,
+    PRIMARY KEY (event, media)
+){compact};
+CREATE INDEX media_ref_media ON media_ref (media);

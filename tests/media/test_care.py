@@ -104,3 +104,102 @@ class DeletionTests(CareCase):
         self.clock.advance(2 * 60 * 60)
         await self.sweep()
         self.assertEqual(self.files(), 0)
+
+
+class RedactionTests(CareCase):
+    DAY = 86_400
+
+    async def setUp(self) -> None:
+        await super().setUp()
+        reply = await self.request("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat"}, self.root)
+        self.room = reply.json["room_id"]
+        for one in (self.alice, await self.register("bob")):
+            await self.request("POST", f"/_matrix/client/v3/join/{self.room}", {}, one, expect=200)
+            self.bob = one
+        self.sent = 0
+
+    async def show(self, media_id: str, by: Session, **more: object) -> str:
+        self.sent += 1
+        path = f"/_matrix/client/v3/rooms/{self.room}/send/m.room.message/{self.sent}"
+        content = {"msgtype": "m.image", "body": "a picture", "url": f"mxc://{media_id}", **more}
+        return str((await self.request("PUT", path, content, by, expect=200)).json["event_id"])
+
+    async def redact(self, event_id: str, by: Session) -> None:
+        self.sent += 1
+        path = f"/_matrix/client/v3/rooms/{self.room}/redact/{event_id}/{self.sent}"
+        await self.request("PUT", path, {}, by, expect=200)
+
+    async def days_pass(self, days: int = 8) -> None:
+        await self.sweep()
+        self.clock.advance(days * self.DAY)
+        for _ in range(2):
+            self.grow_old()
+            await self.sweep()
+
+    async def status(self, media_id: str) -> int:
+        return (await self.download(media_id)).status
+
+    async def test_a_redacted_picture_goes_after_a_while(self) -> None:
+        shown, other = await self.upload(b"shown"), await self.upload(b"other")
+        small = await self.upload(b"small")
+        info = {"thumbnail_url": f"mxc://{small}"}
+        event = await self.show(shown, self.alice, info=info)
+        await self.show(other, self.alice)
+        await self.days_pass()
+        self.assertEqual(await self.status(shown), 200)
+        await self.redact(event, self.root)
+        await self.days_pass(6)
+        self.assertEqual((await self.status(shown), await self.status(small)), (200, 200))
+        await self.days_pass(2)
+        self.assertEqual((await self.status(shown), await self.status(small)), (404, 404))
+        self.assertEqual((await self.status(other), self.files()), (200, 1))
+
+    async def test_the_last_event_decides_whoever_sent_it(self) -> None:
+        media_id = await self.upload(b"shown")
+        first, second = await self.show(media_id, self.alice), await self.show(media_id, self.bob)
+        await self.redact(first, self.alice)
+        await self.days_pass()
+        self.assertEqual(await self.status(media_id), 200)
+        await self.redact(second, self.bob)
+        await self.days_pass()
+        self.assertEqual(await self.status(media_id), 404)
+
+    async def test_nobody_can_make_the_files_of_others_go(self) -> None:
+        media_id = await self.upload(b"only in encrypted events")
+        await self.redact(await self.show(media_id, self.bob), self.bob)
+        await self.days_pass()
+        self.assertEqual(await self.status(media_id), 200)
+
+    async def test_what_was_never_shown_stays(self) -> None:
+        media_id = await self.upload(b"never shown")
+        await self.days_pass(400)
+        self.assertEqual(await self.status(media_id), 200)
+
+    async def test_an_avatar_and_a_sticker_stay(self) -> None:
+        avatar, sticker = await self.upload(b"avatar"), await self.upload(b"sticker")
+        user = f"/_matrix/client/v3/user/{self.alice.user_id}/account_data/im.ponies.user_emotes"
+        pack = {"images": {"cat": {"url": f"mxc://{sticker}"}}}
+        await self.request("PUT", user, pack, self.alice, expect=200)
+        path = f"/_matrix/client/v3/profile/{self.alice.user_id}/avatar_url"
+        await self.request("PUT", path, {"avatar_url": f"mxc://{avatar}"}, self.alice, expect=200)
+        for media_id in (avatar, sticker):
+            await self.redact(await self.show(media_id, self.alice), self.alice)
+        await self.days_pass()
+        self.assertEqual((await self.status(avatar), await self.status(sticker)), (200, 200))
+
+
+class ForeverTests(RedactionTests):
+    settings = "media: {keep_redacted: }"
+
+    async def test_a_redacted_picture_goes_after_a_while(self) -> None:
+        media_id = await self.upload(b"shown")
+        await self.redact(await self.show(media_id, self.alice), self.alice)
+        await self.days_pass(1000)
+        self.assertEqual(await self.status(media_id), 200)
+
+    async def test_the_last_event_decides_whoever_sent_it(self) -> None:
+        media_id = await self.upload(b"shown")
+        for one in (await self.show(media_id, self.alice), await self.show(media_id, self.bob)):
+            await self.redact(one, self.root)
+        await self.days_pass(1000)
+        self.assertEqual(await self.status(media_id), 200)
