@@ -31,11 +31,12 @@ function file(asked, answer) {
   createReadStream(packed ? `${name}.br` : name).pipe(answer);
 }
 
-/** `gate.open` false cuts the way to the homeserver, as a lost network does. */
+/** `gate.open` false cuts the way to the homeserver, as a lost network does; `swallow` loses answers, `refuse` says no. */
 export function serve(homeserver, gate = { open: true }) {
   const server = createServer((asked, answer) => {
     if (!asked.url.startsWith("/_matrix/")) return file(asked, answer);
     if (!gate.open) return asked.socket.destroy();
+    if (gate.refuse?.(asked)) return answer.writeHead(403, { "Content-Type": "application/json" }).end('{"errcode":"M_FORBIDDEN","error":"no"}');
     const on = request(new URL(asked.url, homeserver), { method: asked.method, headers: asked.headers }, (reply) => {
       if (gate.swallow?.(asked)) return asked.socket.destroy();
       answer.writeHead(reply.statusCode, reply.headers);

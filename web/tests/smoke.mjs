@@ -182,13 +182,11 @@ async function journey(parley, browser, origin, gate) {
     assert.equal(await bubble(a, "Sent from the tunnel").count(), 1);
   });
   await step("a refused message stays, says so, and can be sent again", async () => {
-    const path = `/rooms/${encodeURIComponent(decodeURIComponent(new URL(a.url()).hash.split("/")[2]))}`;
-    const levels = await fetch(`${parley.url}/_matrix/client/v3${path}/state/m.room.power_levels`, { headers: { Authorization: `Bearer ${maya.access_token}` } }).then((answer) => answer.json());
-    await call(parley.url, "PUT", `${path}/state/m.room.power_levels`, maya.access_token, { ...levels, events: { ...levels.events, "m.room.message": 200 } });
+    gate.refuse = (asked) => asked.url.includes("/send/");
     await write(b, "Not allowed just now");
     await b.getByRole("button", { name: "Try again" }).waitFor();
     await shot(b, "failed");
-    await call(parley.url, "PUT", `${path}/state/m.room.power_levels`, maya.access_token, levels);
+    gate.refuse = undefined;
     await b.getByRole("button", { name: "Try again" }).click();
     await bubble(a, "Not allowed just now").waitFor();
   });
@@ -199,15 +197,18 @@ async function journey(parley, browser, origin, gate) {
       const body = `Line ${n} of the long story${n % 4 ? "" : ", and this one is longer because it goes on for a while, so that rows differ in height"}`;
       await call(parley.url, "PUT", `/rooms/${encodeURIComponent(roomId)}/send/m.room.message/h${n}`, jonas.access_token, { msgtype: "m.text", body });
     }
+    await a.bringToFront();
     await a.getByText("Line 150 of").waitFor();
     await shot(a, "unread");
     await a.getByRole("link", { name: /Jonas/ }).click();
     await bubble(a, "Line 150 of").waitFor();
     const log = a.getByRole("region", { name: "Messages" });
     let worst = 0;
-    for (let tries = 0; tries < 60; tries += 1) {
+    for (let tries = 0; tries < 80; tries += 1) {
       if (await bubble(a, "brass lamp").count()) break;
-      worst = Math.max(worst, await jump(log));
+      const moved = await jump(log);
+      if (moved > 1) console.log(`     ${tries}: ${moved}`);
+      worst = Math.max(worst, moved);
     }
     await bubble(a, "brass lamp").waitFor();
     await shot(a, "history");
@@ -263,8 +264,8 @@ function jump(log) {
       const next = () => (n-- > 0 ? requestAnimationFrame(next) : resolve());
       next();
     });
-    element.scrollTop -= 500;
-    await frames(2);
+    element.scrollTop -= 300;
+    await frames(8);
     const middle = element.getBoundingClientRect().top + element.clientHeight / 2;
     const rows = [...element.querySelectorAll("article")];
     const row = rows.find((one) => one.getBoundingClientRect().bottom > middle);

@@ -264,3 +264,16 @@ async function rememberMember(txn: Txn, roomId: string, event: MatrixEvent): Pro
   if (await txn.objectStore("members").get([roomId, event.state_key])) return;
   await txn.objectStore("members").put(memberOf(roomId, event.state_key, event));
 }
+
+/** Says who invites to a room; false when it is no invitation any more. */
+export async function nameHost(db: Database, roomId: string, profile: { displayname?: string; avatar_url?: string }): Promise<boolean> {
+  const txn = db.transaction("rooms", "readwrite");
+  const room = await txn.store.get(roomId);
+  const host = room?.membership === "invite" ? room.heroes[0] : undefined;
+  if (room && host) {
+    const known = { user_id: host.user_id, displayname: text(profile.displayname), avatar_url: text(profile.avatar_url) };
+    await txn.store.put({ ...room, heroes: [known] });
+  }
+  await txn.done;
+  return host !== undefined;
+}

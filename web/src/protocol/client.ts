@@ -4,10 +4,10 @@
 // The database is what all tabs share. The one that leads syncs and sends; the others write to the database, say so, and
 // read from it when they are told that it changed.
 import { Api, MatrixError, type Fetch, type Session } from "./api";
-import { applyHistory } from "./apply";
+import { applyHistory, nameHost } from "./apply";
 import { drop, enqueue, retry, Sender } from "./outbox";
 import { room, saveDraft, type Database } from "./store";
-import { keepInSync, type Link } from "./sync";
+import { keepInSync, type Link, type News } from "./sync";
 import { object, type Content } from "./types";
 
 const HISTORY_PAGE = 40;
@@ -125,13 +125,26 @@ export class Client {
     await this.api.setAccountData(me, "m.direct", { ...direct, [userId]: [...rooms, roomId] });
   }
 
+  /** Gives names to those who invite: an invitation need not say what its sender is called. */
+  private async introduce(rooms: readonly string[]): Promise<void> {
+    for (const roomId of rooms) {
+      const found = await room(this.db, roomId);
+      const host = found?.heroes[0];
+      if (found?.membership !== "invite" || !host || host.displayname) continue;
+      const profile = await this.api.profile(host.user_id).catch(() => undefined);
+      if (profile?.displayname && (await nameHost(this.db, roomId, profile))) this.announce({ rooms: [roomId] });
+    }
+  }
+
   private async lead(signal: AbortSignal): Promise<void> {
     const sender = new Sender(this.db, this.api, (roomId) => this.announce({ rooms: [roomId] }), this.around.later);
     this.sender = sender;
     void sender.flush();
     const events = {
-      news: ({ rooms, typing }: { rooms: ReadonlySet<string>; typing: Change["typing"] }) =>
-        this.announce({ rooms: [...rooms], typing }),
+      news: ({ rooms, typing }: News) => {
+        this.announce({ rooms: [...rooms], typing });
+        void this.introduce([...rooms]);
+      },
       link: (link: Link) => this.announce({ rooms: [], link }),
       signedOut: () => this.announce({ rooms: [], signedOut: true }),
     };

@@ -120,6 +120,7 @@ export class Conversation {
       floor = room?.segments.at(-1)?.start ?? before;
       if (!more && floor >= before) {
         this.older = "none";
+        this.prepends += 1;
         return this.show();
       }
     }
@@ -163,6 +164,7 @@ export class Conversation {
     const typing = change.typing?.[this.roomId];
     if (typing) this.typing = typing.filter((one) => one !== this.client.session.userId);
     if (change.link) this.online = change.link !== "away";
+    if (change.link === "live" && this.older === "failed") this.older = "there";
     if (typing || change.link || change.rooms.includes(this.roomId)) void this.refresh();
   }
 
@@ -220,6 +222,7 @@ export class Conversation {
           now: this.now(),
           online: this.online,
           readUpTo: this.readUpTo,
+          whole: this.older === "none",
         })
       : [];
     this.view.set({ head: this.head(room), items, older: this.older, prepends: this.prepends });

@@ -46,6 +46,8 @@ export interface Sources {
   readonly online: boolean;
   /** What was read when the conversation was opened; undefined: no line. */
   readonly readUpTo?: number;
+  /** The first event is the first of the conversation. */
+  readonly whole: boolean;
 }
 
 /** Bubbles of one person within this time stand together. */
@@ -58,18 +60,23 @@ export function buildLog(from: Sources): readonly Item[] {
   const items: Made[] = [];
   let day: number | undefined;
   let marked = false;
+  let readBefore = false;
   const dated = (ts: number): void => {
     const back = daysBetween(ts, from.now);
     if (back === day) return;
     day = back;
     items.push({ kind: "day", key: `day ${new Date(ts).toDateString()}`, text: from.locale.day(ts, from.now) });
   };
+  if (from.whole) items.push({ kind: "system", key: "beginning", text: from.locale.words.chat.beginning });
+  const creator = from.events.find((stored) => stored.event.type === "m.room.create")?.event.sender;
   for (const stored of from.events) {
+    if (stored.order <= (from.readUpTo ?? Infinity)) readBefore = true;
+    if (creator !== undefined && joinsOwn(stored, creator)) continue;
     const made = stored.event.state_key === undefined ? bubbleOf(stored, from) : systemOf(stored, from);
     if (!made) continue;
     const news = from.readUpTo !== undefined && stored.order > from.readUpTo && stored.event.sender !== from.me;
     dated(stored.event.origin_server_ts);
-    if (news && !marked && made.kind === "bubble") {
+    if (news && readBefore && !marked && made.kind === "bubble") {
       marked = true;
       items.push({ kind: "new", key: "new" });
     }
@@ -95,6 +102,12 @@ function group(items: readonly Made[]): readonly Item[] {
 
 function joins(a: Bubble, b: Bubble): boolean {
   return a.sender === b.sender && b.at - a.at < TOGETHER && a.tone !== "emote" && b.tone !== "emote";
+}
+
+/** That who starts a conversation is in it goes without saying. */
+function joinsOwn({ event }: StoredEvent, creator: string): boolean {
+  if (event.type !== "m.room.member" || event.state_key !== creator || event.sender !== creator) return false;
+  return event.content["membership"] === "join" && event.unsigned?.prev_content === undefined;
 }
 
 function systemOf(stored: StoredEvent, from: Sources): Made | undefined {

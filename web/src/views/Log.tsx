@@ -72,8 +72,7 @@ export function Log({ model, view, rewrite }: Props) {
     <div className={`${css.place} ${view.head.many ? css.many : ""}`}>
       <div ref={scroller} className={css.scroll} tabIndex={0} role="region" aria-label={words.chat.messages} onScroll={look}>
         <div className={css.fill} />
-        {older === "none" && <p className={`${css.item} ${css.system}`}>{words.chat.beginning}</p>}
-        <Virtualizer ref={list} shift={shift} scrollRef={scroller} data={items}>
+        <Virtualizer ref={list} bufferSize={800} shift={shift} scrollRef={scroller} data={items}>
           {(item) => <ItemView key={item.key} item={item} many={view.head.many} model={model} rewrite={rewrite} />}
         </Virtualizer>
         <div className={css.foot} />
