@@ -15,6 +15,7 @@ from federation.outbound.client import Client, segment
 from federation.together import together
 from homeserver.protocol.errors import MissingEvents
 from homeserver.protocol.events import Event, StateKey
+from homeserver.runtime import Runtime
 from homeserver.services.database import Database
 from homeserver.services.ports import RemoteFailure
 from homeserver.services.rooms.assess import Verdict
@@ -28,8 +29,9 @@ MOST_MISSING = 20
 MOST_STATE = 200_000
 MOST_BY_ONE = 100
 AT_ONCE = 8
-LARGEST_STATE = 256 << 20
+LARGEST_STATE = 128 << 20
 SECONDS = 60.0
+MOST_SECONDS = 90.0
 
 
 class Unplaceable(Exception):
@@ -40,8 +42,15 @@ class Gaps:
     """Puts events into rooms in order, with what they build on fetched from who sent them."""
 
     def __init__(
-        self, db: Database, locks: RoomLocks, receiver: Receiver, admission: Admission, client: Client
+        self,
+        runtime: Runtime,
+        db: Database,
+        locks: RoomLocks,
+        receiver: Receiver,
+        admission: Admission,
+        client: Client,
     ) -> None:
+        self._runtime = runtime
         self._db = db
         self._locks = locks
         self._receiver = receiver
@@ -54,13 +63,14 @@ class Gaps:
         """Event id → why it was not accepted, None for those that were (or were known)."""
         results: dict[str, str | None] = {}
         async with self._feeds.lock(room_id):
+            until = self._runtime.monotonic() + MOST_SECONDS
             for event in found:
-                results[event.event_id] = await self._take_one(server, event)
+                results[event.event_id] = await self._take_one(server, event, until)
         return results
 
-    async def _take_one(self, server: str, event: Event) -> str | None:
+    async def _take_one(self, server: str, event: Event, until: float) -> str | None:
         try:
-            received = await self._placed(server, event)
+            received = await self._placed(server, event, until)
         except Unplaceable as error:
             return str(error)
         except RemoteFailure as failure:
@@ -69,10 +79,13 @@ class Gaps:
             return received.reason or "rejected"
         return None  # "soft failed" events are not an error to who sent them
 
-    async def _placed(self, server: str, event: Event) -> Received:
+    async def _placed(self, server: str, event: Event, until: float) -> Received:
         missing = await self._try(event)
         if isinstance(missing, Received):
             return missing
+        if self._runtime.monotonic() > until:
+            # Others wait for the room, too: a server that is slow to tell what is missing does not keep them.
+            raise Unplaceable("what it builds on did not come in time")
         if missing & set(event.prev_event_ids):
             await self._fetch_between(server, event)
             missing = await self._try(event)

@@ -52,7 +52,7 @@ class Backfill:
         self._admission = admission
         self._client = client
         self._own = own
-        self._gaps = Gaps(db, locks, receiver, admission, client)
+        self._gaps = Gaps(runtime, db, locks, receiver, admission, client)
         self._failed: OrderedDict[int, int] = OrderedDict()
         # One fetches for a room at a time; the room itself is locked for moments only.
         self._turns = RoomLocks()

@@ -47,7 +47,7 @@ class Standing(Protocol):
         """Whether this server talks with it at all."""
 
     def succeeded(self, server: str) -> None: ...
-    def failed(self, server: str) -> None: ...
+    def failed(self, server: str, reason: str = "") -> None: ...
 
 
 class Client:
@@ -92,8 +92,8 @@ class Client:
             headers["authorization"] = self._authorization(server, method, uri, content)
         try:
             response = await self._try(server, method, uri, headers, content, seconds, largest)
-        except Unreachable:
-            self._standing.failed(server)
+        except Unreachable as error:
+            self._standing.failed(server, error.reason)
             raise
         return self._read(server, response)
 
@@ -148,6 +148,14 @@ class Client:
         seconds: float,
         largest: int,
     ) -> Response:
+        try:
+            return await self._transport.request(
+                target, method, uri, headers, content, timeout=seconds, largest=largest
+            )
+        except Unreachable as error:
+            if not error.broken:
+                raise
+        # Requests between servers may be repeated; the next one gets a connection of its own.
         return await self._transport.request(target, method, uri, headers, content, timeout=seconds, largest=largest)
 
     def _read(self, server: str, response: Response) -> Any:
@@ -162,7 +170,7 @@ class Client:
             self._standing.succeeded(server)
             return value
         if response.status >= 500 or response.status == 429 or value is None:
-            self._standing.failed(server)
+            self._standing.failed(server, f"it answered with status {response.status}")
         else:
             self._standing.succeeded(server)
         raise Refused(server, response.status, value if isinstance(value, dict) else {})

@@ -12,11 +12,18 @@ import attrs
 from OpenSSL import SSL
 from twisted.internet import defer, protocol
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import DNSLookupError
+from twisted.internet.error import ConnectionDone, ConnectionLost, DNSLookupError
 from twisted.internet.interfaces import IHostnameResolver, IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    URI,
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseNeverReceived,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
@@ -31,12 +38,20 @@ _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 KEPT_CONNECTIONS = 2
-KEPT_SECONDS = 60.0
+KEPT_SECONDS = 30.0
+CUT = (ResponseNeverReceived, RequestTransmissionFailed, ConnectionLost, ConnectionDone)
 TARGETS_REMEMBERED = 5_000
 
 
 class Unreachable(RemoteFailure):
-    """The other server could not be asked, or did not answer with HTTP."""
+    """The other server could not be asked, or did not answer with HTTP.
+
+    `broken`: the connection was cut, as one is that was kept open while its server was restarted.
+    """
+
+    def __init__(self, reason: str, broken: bool = False) -> None:
+        super().__init__(reason)
+        self.broken = broken
 
 
 @attrs.frozen
@@ -228,7 +243,7 @@ class Transport:
         except DNSLookupError as error:
             raise Unreachable("there is no address for it that may be connected to") from error
         except Exception as error:
-            raise Unreachable(why(error)) from error
+            raise Unreachable(why(error), isinstance(error, CUT)) from error
         finally:
             self._open.discard(asked)
 

@@ -265,7 +265,7 @@ def reception_pages(
 ) -> Sequence[object]:
     """Transactions, and what is read of rooms."""
     spine, userdata, db = areas.spine, areas.userdata, base.db
-    gaps = Gaps(db, spine.locks, spine.receiver, outbound.admission, outbound.client)
+    gaps = Gaps(base.runtime, db, spine.locks, spine.receiver, outbound.admission, outbound.client)
     listeners = Listeners(userdata.typing, userdata.receipts, userdata.presence, areas.e2e.to_device)
     edus = Edus(db, acls, listeners)
     return (
