@@ -124,6 +124,14 @@ class TagTests(UserDataCase):
         data = f"/user/{alice.user_id}/rooms/{quote(room)}/account_data/m.tag"
         self.assertEqual(await self.call(alice, "GET", data), {"tags": {"m.favourite": {"order": 1}}})
 
+    async def test_nobody_else_removes_a_tag(self) -> None:
+        alice, bob = await self.register("alice"), await self.register("bob")
+        tags = f"/user/{alice.user_id}/rooms/{quote(await self.make_room(alice))}/tags"
+        await self.call(alice, "PUT", tags + "/u.work", {})
+        await self.refused(bob, "DELETE", tags + "/u.work", None, 403, "M_FORBIDDEN")
+        await self.refused(alice, "DELETE", f"/user/{alice.user_id}/rooms/x/tags/u.work", None, 400, "M_INVALID_PARAM")
+        self.assertEqual(await self.call(alice, "GET", tags), {"tags": {"u.work": {}}})
+
     async def test_bad_tags_are_refused(self) -> None:
         alice = await self.register("alice")
         room = await self.make_room(alice)
