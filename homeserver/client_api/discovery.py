@@ -35,6 +35,7 @@ UNSTABLE_FEATURES = (
     "org.matrix.msc3912",
     "org.matrix.msc4140",
     "org.matrix.msc4380.stable",
+    "com.beeper.msc4169",
 )
 
 
