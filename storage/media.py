@@ -92,7 +92,7 @@ def add_remote(txn: Txn, origin: str, media_id: str, now: int, content: Content)
     """Keep what came from another server; the first copy stays."""
     txn.put(
         "INSERT INTO media (nid, origin, id, usr, created, content, size, kind, name, open, quarantined)"
-        " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO NOTHING",
+        " VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING",
         (
             txn.position(),
             origin.encode(),
@@ -102,6 +102,7 @@ def add_remote(txn: Txn, origin: str, media_id: str, now: int, content: Content)
             content.size,
             _bytes(content.kind),
             _bytes(content.name),
+            int(is_quarantined(txn, content.sha256)),
         ),
     )
 
@@ -176,11 +177,17 @@ def is_quarantined(txn: Txn, sha256: bytes) -> bool:
 
 
 def delete(txn: Txn, nid: int) -> None:
-    """Forget a media; its content waits for `doomed` when no other media has it."""
+    """Forget a media."""
     row = txn.one("SELECT content FROM media WHERE nid = ?", (nid,))
     txn.run("DELETE FROM media WHERE nid = ?", (nid,))
-    if row is not None and row[0] is not None and not is_held(txn, bytes(row[0])):
-        txn.run("INSERT INTO media_doomed (content) VALUES (?) ON CONFLICT (content) DO NOTHING", (bytes(row[0]),))
+    if row is not None and row[0] is not None:
+        doom(txn, bytes(row[0]))
+
+
+def doom(txn: Txn, sha256: bytes) -> None:
+    """A content's file may go, unless some media has it."""
+    if not is_held(txn, sha256):
+        txn.run("INSERT INTO media_doomed (content) VALUES (?) ON CONFLICT (content) DO NOTHING", (sha256,))
 
 
 def release_shown(txn: Txn, event: int) -> None:

@@ -93,7 +93,7 @@ def build(base: Base) -> Accounts:
     openid = OpenId(config.server_name, db, runtime)
     files = media_files(config)
     base.lifecycle.on_start(files.clear_incoming)
-    scan = VirusScan(config.media.clamd, db, runtime, files) if config.media.clamd is not None else None
+    scan = virus_scan(base, files)
     media = MediaStore(config.server_name, config.media, db, runtime, files, base.elsewhere.media(files), scan)
     care = MediaCare(config.server_name, db, runtime, files, config.media.keep_redacted)
     base.lifecycle.on_start(care.start)
@@ -130,6 +130,17 @@ def media_files(config: Config) -> MediaFiles:
     if importlib.util.find_spec("boto3") is None:
         raise ConfigError(["media.s3: needs boto3: pip install 'parley[s3]'"])
     return S3Files(config.media_dir, S3Bucket(s3), s3.cache_size)
+
+
+def virus_scan(base: Base, files: MediaFiles) -> VirusScan | None:
+    """What asks clamd, where there is one."""
+    if base.config.media.clamd is None:
+        return None
+    scan = VirusScan(base.config.media.clamd, base.db, base.runtime, files)
+    base.metrics.gauge("parley_clamd_up", "Whether clamd answered when it was last asked", lambda: float(scan.answers))
+    base.metrics.counter("parley_media_scans", "Files that clamd has scanned", lambda: scan.scans)
+    base.metrics.counter("parley_media_threats", "Files that clamd has found something in", lambda: scan.threats)
+    return scan
 
 
 def previews(base: Base, media: MediaStore) -> Previews:

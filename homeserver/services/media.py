@@ -110,6 +110,7 @@ class MediaStore:
         now, opened = self._runtime.now_ms(), self._settings.open_downloads
         most = self._allowance(user).total
         if not await self._database.write(media.add, media_id, user.usr, now, content, opened, most):
+            await self._database.write(media.doom, content.sha256)
             raise _quota_reached()
         return MediaUri(self._server_name, media_id)
 
@@ -150,6 +151,7 @@ class MediaStore:
         opened, most = self._settings.open_downloads, self._allowance(user).total
         filled = await self._database.write(media.fill, found.nid, user.usr, content, opened, most)
         if filled != "filled":
+            await self._database.write(media.doom, content.sha256)
             raise _quota_reached() if filled == "full" else _already_uploaded()
         for waiting in self._awaited.pop(found.nid, []):
             if not waiting.called:
@@ -161,7 +163,12 @@ class MediaStore:
         except OSError as error:
             _log.error("a file could not be stored: %s", error)
             raise MatrixError(507, "M_UNKNOWN", "The server could not store the file") from None
-        if await self._threat(sha256):
+        try:
+            threat = await self._threat(sha256)
+        except MatrixError:
+            await self._database.write(media.doom, sha256)
+            raise
+        if threat:
             if not await self._database.read(media.is_held, sha256):
                 await self._runtime.in_pool("media", DISK_THREADS, self._files.delete, sha256)
             raise forbidden("The file contains a virus")
@@ -175,6 +182,8 @@ class MediaStore:
             return await self._virus_scan.threat(sha256)
         except FileNotFoundError:
             raise not_found("The file is no longer here") from None
+        except OSError as error:
+            raise _unreadable(error) from None
 
     def _write(self, file: BinaryIO, as_is: bool) -> tuple[bytes, int]:
         return self._files.store(file if as_is else image_metadata.without(file))
@@ -191,8 +200,7 @@ class MediaStore:
         except FileNotFoundError:
             raise not_found("The file is no longer here") from None
         except OSError as error:
-            _log.error("a file could not be read: %s", error)
-            raise MatrixError(502, "M_UNKNOWN", "The server could not get the file") from None
+            raise _unreadable(error) from None
 
     async def _content(self, uri: MediaUri, timeout_ms: int, signed_in: bool) -> Content:
         if uri.server == self._server_name:
@@ -288,6 +296,11 @@ def _opened(file: BinaryIO, content_type: str) -> Opened:
     size = file.seek(0, 2)
     file.seek(0)
     return Opened(file, size, content_type, f"thumbnail.{ENDINGS[content_type]}")
+
+
+def _unreadable(error: OSError) -> MatrixError:
+    _log.error("a file could not be read: %s", error)
+    return MatrixError(502, "M_UNKNOWN", "The server could not get the file")
 
 
 def _quota_reached() -> MatrixError:

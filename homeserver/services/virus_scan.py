@@ -84,6 +84,13 @@ class VirusScan:
         self._runtime = runtime
         self._files = files
         self._answers = True
+        self.scans = 0
+        self.threats = 0
+
+    @property
+    def answers(self) -> bool:
+        """Whether clamd answered when it was last asked."""
+        return self._answers
 
     async def threat(self, sha256: bytes) -> str | None:
         """What is known, or found now, in a content that is stored here; None for nothing.
@@ -105,7 +112,9 @@ class VirusScan:
         if not self._answers:
             _log.info("clamd answers again")
             self._answers = True
+        self.scans += 1
         if found is not None:
+            self.threats += 1
             _log.warning("a file holds %s: %s", found, sha256.hex())
         await self._database.write(media_verdicts.put, sha256, Verdict(found, self._runtime.now_ms()))
         return found

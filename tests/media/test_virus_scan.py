@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import os
 import zipfile
 from typing import Any
 
@@ -116,8 +117,21 @@ class FaultTests(ScanCase):
             self.clamd.answer = answer
             self.assertEqual(await self.post(b"file %d" % number), (503, "M_UNKNOWN"), answer)
             self.assertIsNone(await self.verdict(b"file %d" % number))
+        self.assertIn(b"parley_clamd_up 0.0", self.app.base.metrics.text())
         self.clamd.answer = b"stream: OK\0"
         self.assertEqual(await self.post(b"file 0"), (200, None))
+        self.assertIn(b"parley_clamd_up 1.0", self.app.base.metrics.text())
+        self.assertIn(b"parley_media_scans_total 1.0", self.app.base.metrics.text())
+
+    async def test_what_was_not_taken_is_deleted_later(self) -> None:
+        self.clamd.answer = b""
+        self.assertEqual(await self.post(b"refused"), (503, "M_UNKNOWN"))
+        self.assertEqual(self.files(), 1)
+        for path in (self.folder / "media" / "content").rglob("*"):
+            os.utime(path, (1, 1))
+        self.clock.advance(15 * 60 + 1)
+        await self.settle(0.1)
+        self.assertEqual(self.files(), 0)
 
     async def test_or_everything_is_and_looked_at_later(self) -> None:
         await self.stop_server()
