@@ -16,6 +16,7 @@ from mautrix.client.state_store import MemoryStateStore
 from mautrix.crypto import OlmMachine
 from mautrix.crypto import StateStore as CryptoStateStore
 from mautrix.crypto.store import MemoryCryptoStore
+from mautrix.errors import SessionNotFound
 from mautrix.types import EventType, Membership, PresenceState
 
 BOT, ANN = "@ircbot:localhost", "@irc_ann:localhost"
@@ -104,8 +105,12 @@ class Journey:
                 await self.service.intent.ensure_joined(event.room_id, ignore_cache=True)
             return
         if event.type == EventType.ROOM_ENCRYPTED:
-            await self.bot_olm.wait_for_session(event.room_id, event.content.session_id, timeout=WAIT)
-            self.heard.append((await self.bot_olm.decrypt_megolm_event(event)).content.body)
+            try:
+                decrypted = await self.bot_olm.decrypt_megolm_event(event)
+            except SessionNotFound:
+                await self.bot_olm.wait_for_session(event.room_id, event.content.session_id, timeout=WAIT)
+                decrypted = await self.bot_olm.decrypt_megolm_event(event)
+            self.heard.append(decrypted.content.body)
 
     async def begin_alice(self) -> None:
         store = MemoryCryptoStore("", "key")
