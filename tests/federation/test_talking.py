@@ -168,6 +168,25 @@ class Past(FederationCase):
             self.assertEqual(found["chunk"][-1]["type"], "m.room.create")
             self.assertEqual(await state_of(one, alice, room), await state_of(two, bob, room))
 
+    async def test_a_sync_after_a_join_leads_into_the_history(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        room = await one.create_room(alice, preset="public_chat")
+        for number in range(5):
+            await one.send(alice, room, f"old {number}")
+        since = (await two.sync(bob))["next_batch"]
+        await two.join(bob, room, one.name)
+        for found in (await two.sync(bob), await two.sync(bob, since)):
+            timeline = found["rooms"]["join"][room]["timeline"]
+            self.assertTrue(timeline["limited"], timeline)
+            page = await two.get(
+                f"rooms/{quote(room)}/messages", bob, dir="b", limit=3, **{"from": timeline["prev_batch"]}
+            )
+            said = [each["content"].get("body") for each in page["chunk"]]
+            self.assertEqual(said, ["old 4", "old 3", "old 2"])
+        state = found["rooms"]["join"][room]["state"]["events"]
+        self.assertIn("m.room.create", [each["type"] for each in state])
+
     async def test_what_nobody_can_tell_is_left_out(self) -> None:
         one, two = self.peers
         alice, bob = await one.register("alice"), await two.register("bob")
