@@ -4,7 +4,8 @@
 https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 """
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -80,6 +81,36 @@ def formed(version: RoomVersion, pdus: Iterable[object], room_id: str) -> tuple[
         else:
             found[event.event_id] = hashed_well(event)
     return found, refused
+
+
+def standing(found: Mapping[str, Event], missing: Iterable[str]) -> dict[str, Event]:
+    """The events whose whole auth chain is there, each after what it cites.
+
+    Left out is what cites something missing or itself (as the free ids of old rooms allow), directly or not.
+    """
+    absent = set(missing)
+    citing: dict[str, list[str]] = {}
+    awaited: dict[str, int] = {}
+    for event_id, event in found.items():
+        inside = {auth for auth in event.auth_event_ids if auth in found or auth in absent}
+        awaited[event_id] = len(inside)
+        for auth in inside:
+            citing.setdefault(auth, []).append(event_id)
+    ready = deque(event_id for event_id, count in awaited.items() if not count)
+    left: dict[str, Event] = {}
+    while ready:
+        event_id = ready.popleft()
+        left[event_id] = found[event_id]
+        for later in citing.get(event_id, ()):
+            awaited[later] -= 1
+            if not awaited[later]:
+                ready.append(later)
+    return left
+
+
+def cited(found: Mapping[str, Event]) -> set[str]:
+    """What the events cite as auth events and is not among them."""
+    return {auth for event in found.values() for auth in event.auth_event_ids if auth not in found}
 
 
 def well_formed(version: RoomVersion, pdu: object, room_id: str) -> Event:

@@ -5,12 +5,12 @@ https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-miss
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 
-from federation.inbound.admission import Admission
+from federation.inbound.admission import Admission, cited, standing
 from federation.outbound.client import Client, segment
 from federation.together import together
 from homeserver.protocol.errors import MissingEvents
@@ -206,19 +206,11 @@ class Gaps:
 
     async def _store(self, held: Held, found: Iterable[Event]) -> None:
         """Stores what has all its auth events; the rest hangs in the air and is left out."""
-        left = {event.event_id: event for event in found}
-        while left:
-            try:
-                await self._receiver.store_outliers(held, list(left.values()))
-                return
-            except MissingEvents as missing:
-                for event_id in hanging(left, missing.ids):
-                    del left[event_id]
-
-
-def hanging(found: Mapping[str, Event], missing: Collection[str]) -> list[str]:
-    """The events that cite what is missing."""
-    return [one for one, event in found.items() if any(auth in missing for auth in event.auth_event_ids)]
+        given = {event.event_id: event for event in found}
+        missing = await self._db.read(federation_rooms.unknown, sorted(cited(given)))
+        left = standing(given, missing)
+        if left:
+            await self._receiver.store_outliers(held, list(left.values()))
 
 
 def in_order(found: Iterable[Event]) -> list[Event]:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import orjson
 
-from federation.inbound.admission import Admission
+from federation.inbound.admission import Admission, cited, standing
 from federation.inbound.invites import stripped, stripped_event
 from federation.outbound.client import Client, Query, Refused, segment
 from federation.outbound.proposals import Proposal, merged_signatures, proposed
@@ -136,7 +136,8 @@ class RemoteRooms:
             raise MatrixError(502, "M_UNKNOWN", "The answer to the join holds no state")
         held = (await self._admission.admit(version, state, room_id)).events
         permitting = (await self._admission.admit(version, chain, room_id)).events
-        whole = _closed({**permitting, **held}, join.event_id)
+        found = {event_id: event for event_id, event in (permitting | held).items() if event_id != join.event_id}
+        whole = standing(found, cited(found))
         keys = {event.key: event_id for event_id, event in held.items() if event.key is not None and event_id in whole}
         create = whole.get(keys.get(CREATE, ""))
         if create is None or create.content.get("room_version", "1") != version.id:
@@ -247,17 +248,6 @@ class RemoteRooms:
         path = f"/_matrix/federation/v1/make_{kind}/{segment(room_id)}/{segment(user_id)}"
         answer = await self._client.get(server, path, query, seconds=SHAKE_SECONDS, insists=True)
         return Proposal.of(answer, room_id, user_id, content, kind, self._parts, self._parts.author)
-
-
-def _closed(found: Mapping[str, Event], join: str) -> dict[str, Event]:
-    """The events whose auth events are all among them, and theirs; what hangs in the air is left out."""
-    left = {event_id: event for event_id, event in found.items() if event_id != join}
-    while True:
-        hanging = [one for one, event in left.items() if any(auth not in left for auth in event.auth_event_ids)]
-        if not hanging:
-            return left
-        for one in hanging:
-            del left[one]
 
 
 def _standing(txn: Txn, usr: int, room_id: str) -> membership.Membership | None:

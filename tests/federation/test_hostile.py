@@ -4,6 +4,7 @@
 from typing import Any
 from urllib.parse import quote
 
+from federation.inbound.admission import cited, standing
 from homeserver.protocol.events import Draft, Event, PrevRef, build
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import Signer, SigningKey
@@ -305,3 +306,25 @@ class Shakes(HostileCase):
         target = base + quote(again.event_id, safe="")
         found = await signed(self.two, self.one, "PUT", target, {"room_version": "11", "event": again.pdu}, 403)
         self.assertEqual(found["errcode"], "M_INVITE_BLOCKED")
+
+
+class Chains(HostileCase):
+    """What permits events, made by somebody who means no good."""
+
+    async def test_long_and_circular_chains_end_soon(self) -> None:
+        await self.prepare()
+        found: dict[str, Event] = {}
+        before = PrevRef("$" + "C" * 43)
+        for number in range(3_000):
+            event = Event(self.version, {**self.join.pdu, "auth_events": [before.event_id]}, f"$chain{number}")
+            found[event.event_id] = event
+            before = PrevRef(event.event_id)
+        good = Event(self.version, {**self.join.pdu, "auth_events": []}, "$good")
+        found["$good"] = good
+        self.assertEqual(cited(found), {"$" + "C" * 43})
+        self.assertEqual(list(standing(found, cited(found))), ["$good"])
+        one = Event(self.version, {**self.join.pdu, "auth_events": ["$two"]}, "$one")
+        two = Event(self.version, {**self.join.pdu, "auth_events": ["$one"]}, "$two")
+        circle = {"$one": one, "$two": two}
+        self.assertEqual(standing(circle, cited(circle)), {})
+        self.assertEqual(await self.one.bodies(self.alice, self.room), [])
