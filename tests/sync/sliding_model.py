@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 
@@ -68,6 +69,14 @@ class SlidingModel:
             body["room_subscriptions"] = {choice.choice(known): self._config(choice.choice([1, 5]))}
         return body
 
+    def wire(self, body: Json) -> tuple[str, Json]:
+        """Path and body of a request as they are sent."""
+        return "/_matrix/client/v4/sync", body
+
+    def read(self, answer: Json) -> Json:
+        """An answer in the merged form."""
+        return answer
+
     def _config(self, limit: int) -> Json:
         return {"timeline_limit": limit, "required_state": {"include": [{}], "lazy_members": self.lazy}}
 
@@ -118,3 +127,37 @@ class SlidingModel:
                 if own:
                     wrong.append(f"{name} receipts: {mine.receipts} lack {own}")
         return wrong
+
+
+@attrs.define
+class OlderSlidingModel(SlidingModel):
+    """The same client, speaking as Element X does today (MSC3575, simplified)."""
+
+    def wire(self, body: Json) -> tuple[str, Json]:
+        sent = {name: value for name, value in body.items() if name != "pos"}
+        window = {name: value for name, value in body["lists"]["all"].items() if name != "range"}
+        sent["lists"] = {"all": self._older(window) | {"ranges": [body["lists"]["all"]["range"]]}}
+        if "room_subscriptions" in body:
+            sent["room_subscriptions"] = {room: self._older(one) for room, one in body["room_subscriptions"].items()}
+        query = f"?timeout=0&pos={quote(body['pos'], safe='')}" if "pos" in body else "?timeout=0"
+        return "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync" + query, sent
+
+    def read(self, answer: Json) -> Json:
+        for result in answer["rooms"].values():
+            if result.pop("unstable_expanded_timeline", False):
+                result["expanded_timeline"] = True
+            own = [
+                event["content"]["membership"]
+                for event in [*result.get("required_state", ()), *result.get("timeline", ())]
+                if event["type"] == "m.room.member" and event["state_key"] == self.session.user_id
+            ]
+            if own:
+                result["membership"] = own[-1]
+            elif "invite_state" in result:
+                result["membership"] = "invite"
+            result.pop("name", None)  # one that is taken away is not told in this form
+        return answer
+
+    def _older(self, config: Json) -> Json:
+        members = [["m.room.member", "$LAZY"], ["m.room.member", "$ME"]] if self.lazy else []
+        return {**config, "required_state": [["*", "*"], *members]}

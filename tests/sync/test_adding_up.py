@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.harness.server import HomeserverCase
 from tests.sync.model import FILTER, LAZY, ClientModel, World
-from tests.sync.sliding_model import SlidingModel
+from tests.sync.sliding_model import OlderSlidingModel, SlidingModel
 
 Json = dict[str, Any]
 WORLDS = int(os.environ.get("PARLEY_SYNC_WORLDS", "4"))
@@ -59,12 +59,17 @@ class AddingUpTest(HomeserverCase):
     async def test_sliding_answers_add_up_to_a_fresh_connection(self) -> None:
         first = int(os.environ.get("PARLEY_SYNC_SEED", "0"))
         for seed in range(first, first + WORLDS):
-            await self.slide_through(seed)
+            await self.slide_through(seed, SlidingModel)
 
-    async def slide_through(self, seed: int) -> None:
+    async def test_sliding_answers_in_todays_form_add_up_to_a_fresh_connection(self) -> None:
+        first = int(os.environ.get("PARLEY_SYNC_SEED", "0"))
+        for seed in range(first, first + WORLDS):
+            await self.slide_through(seed + 1000, OlderSlidingModel)
+
+    async def slide_through(self, seed: int, model: type[SlidingModel]) -> None:
         people = [await self.register(f"{name}{seed}") for name in ("alice", "bob", "carol")]
         world = World(self, seed, people)
-        clients = [SlidingModel(person, f"c{lazy}", lazy) for person in people for lazy in (False, True)]
+        clients = [model(person, f"c{lazy}", lazy) for person in people for lazy in (False, True)]
         history: list[str] = []
         for _ in range(DEEDS):
             history.append(await world.deed())
@@ -81,10 +86,11 @@ class AddingUpTest(HomeserverCase):
                     history.append(f"  {client.session.user_id} {body} {list(answer['rooms'])}")
         for client in clients:
             client.apply(await self.ask(client, client.request(None, [])))
-            fresh = SlidingModel(client.session, "fresh", client.lazy)
+            fresh = model(client.session, "fresh", client.lazy)
             fresh.apply(await self.ask(fresh, fresh.request(None, [])))
             wrong = client.differences(fresh)
             self.assertEqual(wrong, [], f"seed {seed}, {client.session.user_id}\n" + "\n".join([*history, *wrong]))
 
     async def ask(self, client: SlidingModel, body: Json) -> Json:
-        return (await self.request("POST", "/_matrix/client/v4/sync", body, client.session, expect=200)).json
+        path, sent = client.wire(body)
+        return client.read((await self.request("POST", path, sent, client.session, expect=200)).json)
