@@ -13,7 +13,7 @@ from homeserver.config.media import S3 as Settings
 from homeserver.services.media_files import MediaFiles
 
 CHUNK = 1 << 16
-CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 30, 3
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 15, 2
 CONNECTIONS = 10
 
 _log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Bucket(Protocol):
     """Objects under names. Every call blocks and raises OSError, FileNotFoundError for an object that is not there."""
 
-    def has(self, name: str) -> bool:
-        """Whether there is such an object."""
+    def has(self, name: str, size: int) -> bool:
+        """Whether there is such an object of that size."""
 
     def put(self, name: str, file: BinaryIO) -> None:
         """Keep what is left in a file."""
@@ -38,20 +38,21 @@ class Bucket(Protocol):
 class S3Bucket:
     """A bucket of a server that speaks S3; boto3 is imported when it is first needed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, read_seconds: float = READ_SECONDS) -> None:
         self._settings = settings
+        self._read_seconds = read_seconds
         self._lock = threading.Lock()
         self._made: Any = None
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, size: int) -> bool:
         try:
-            self._call("head_object", Key=name)
+            return bool(self._call("head_object", Key=name).get("ContentLength") == size)
         except FileNotFoundError:
             return False
-        return True
 
     def put(self, name: str, file: BinaryIO) -> None:
-        self._call("put_object", Key=name, Body=file)
+        if not self._call("put_object", Key=name, Body=file).get("ETag"):
+            raise OSError("S3: what answered is no S3 server")
 
     def get(self, name: str, write: Callable[[bytes], object]) -> None:
         body = self._call("get_object", Key=name)["Body"]
@@ -97,7 +98,7 @@ class S3Bucket:
             aws_secret_access_key=settings.secret_key,
             config=Config(
                 connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
+                read_timeout=self._read_seconds,
                 retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
                 max_pool_connections=CONNECTIONS,
                 signature_version="s3v4",
@@ -135,7 +136,7 @@ class S3Files(MediaFiles):
 
     def _place(self, file: Path, sha256: bytes) -> None:
         size = file.stat().st_size
-        if not self._bucket.has(_name(sha256)):
+        if not self._bucket.has(_name(sha256), size):
             with file.open("rb") as source:
                 self._bucket.put(_name(sha256), source)
         super()._place(file, sha256)

@@ -5,16 +5,19 @@ import hashlib
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from twisted.trial.unittest import TestCase
 
-from homeserver.services.s3_files import S3Files
+from homeserver.config.media import S3 as Settings
+from homeserver.services.s3_files import S3Bucket, S3Files
 from tests.harness import spec
 from tests.media.swift import ACCESS_KEY, SECRET_KEY, Swift
 from tests.media.test_media import THUMBNAIL, UPLOAD, MediaCase, picture
@@ -32,9 +35,9 @@ class MemoryBucket:
         if self.broken:
             raise OSError("S3: the connection was lost")
 
-    def has(self, name: str) -> bool:
+    def has(self, name: str, size: int) -> bool:
         self._may_break()
-        return name in self.objects
+        return len(self.objects.get(name, b"")) == size
 
     def put(self, name: str, file: BinaryIO) -> None:
         self._may_break()
@@ -120,6 +123,57 @@ class S3FilesTests(TestCase):
         self.files.delete(sha256)
         self.assertEqual((self.on_disk(), self.bucket.objects), ([], {}))
         self.assertRaises(FileNotFoundError, self.files.open, sha256)
+
+
+class NonsenseTests(TestCase):
+    """Servers that are no S3, or as good as none."""
+
+    def bucket(self, answer: bytes | None) -> S3Bucket:
+        """One that gets this answer to everything; None: no answer for long."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        open_connections = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                open_connections.append(connection)
+                if answer is not None:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+
+        def end() -> None:
+            listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+            thread.join()
+            for connection in open_connections:
+                connection.close()
+
+        self.addCleanup(end)
+        endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        return S3Bucket(Settings(endpoint, "media", "key", "secret"), read_seconds=0.3)
+
+    def test_nothing_is_taken_for_kept_that_is_not(self) -> None:
+        page = b"<html>Please log in</html>"
+        for answer in (
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(page), page),
+            b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            b"220 mail.example.org ESMTP\r\n",
+            b"",
+            None,
+        ):
+            folder = Path(tempfile.mkdtemp(prefix="parley-s3-"))
+            self.addCleanup(shutil.rmtree, folder)
+            files = S3Files(folder, self.bucket(answer), 10_000)
+            self.assertRaises(OSError, files.store, io.BytesIO(b"hello"))
+            self.assertRaises(OSError, files.open, hashlib.sha256(b"hello").digest())
+            self.assertEqual([path for path in folder.rglob("*") if path.is_file()], [], answer)
 
 
 class SwiftTests(MediaCase):
