@@ -16,7 +16,7 @@ const ROOM_FOR_A_HOLE = 1_000_000;
 const READERS_KEPT = 200;
 
 /** Writes an answer of sliding sync; returns the rooms that look different now. */
-export async function applyAnswer(db: Database, answer: SlidingAnswer): Promise<Set<string>> {
+export async function applyAnswer(db: Database, answer: SlidingAnswer, me: string): Promise<Set<string>> {
   const txn: Txn = db.transaction(STORES, "readwrite");
   const changed = new Set<string>();
   try {
@@ -25,7 +25,8 @@ export async function applyAnswer(db: Database, answer: SlidingAnswer): Promise<
       changed.add(roomId);
     }
     for (const [roomId, receipts] of Object.entries(answer.extensions?.receipts?.rooms ?? {})) {
-      if (await applyReceipts(txn, roomId, receipts.content)) changed.add(roomId);
+      const counted = answer.rooms?.[roomId]?.notification_count !== undefined;
+      if (await applyReceipts(txn, roomId, receipts.content, counted ? undefined : me)) changed.add(roomId);
     }
     await txn.objectStore("meta").put(answer.pos, "pos");
   } catch (error) {
@@ -209,7 +210,8 @@ async function dropSent(txn: Txn, roomId: string): Promise<void> {
   }
 }
 
-async function applyReceipts(txn: Txn, roomId: string, content: ReceiptContent): Promise<boolean> {
+/** With `me`, the answer did not count what is unread: then a receipt of one's own says what is left. */
+async function applyReceipts(txn: Txn, roomId: string, content: ReceiptContent, me?: string): Promise<boolean> {
   const room = await txn.objectStore("rooms").get(roomId);
   if (!room) return false;
   const receipts: Record<string, Receipt> = { ...room.receipts };
@@ -224,8 +226,19 @@ async function applyReceipts(txn: Txn, roomId: string, content: ReceiptContent):
       }
     }
   }
-  await txn.objectStore("rooms").put({ ...room, receipts });
+  const own = me === undefined ? undefined : receipts[me];
+  const moved = own !== undefined && own !== room.receipts[me ?? ""];
+  const left = moved ? await unreadAfter(txn, roomId, own.order, me ?? "") : undefined;
+  const counts = left === undefined ? {} : { unread: Math.min(room.unread, left), highlights: left === 0 ? 0 : room.highlights };
+  await txn.objectStore("rooms").put({ ...room, ...counts, receipts });
   return true;
+}
+
+/** How many messages of others the device knows after `order`; undefined where it does not know that place. */
+async function unreadAfter(txn: Txn, roomId: string, order: number, me: string): Promise<number | undefined> {
+  if (!Number.isFinite(order)) return undefined;
+  const later = await txn.objectStore("events").getAll(IDBKeyRange.bound([roomId, order], [roomId, Infinity], true));
+  return later.filter(({ event }) => isPreview(event) && event.sender !== me).length;
 }
 
 /** Writes a page of history before the newest segment, unless another tab was there first. */

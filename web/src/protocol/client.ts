@@ -137,7 +137,8 @@ export class Client {
   }
 
   private async lead(signal: AbortSignal): Promise<void> {
-    const sender = new Sender(this.db, this.api, (roomId) => this.announce({ rooms: [roomId] }), this.around.later);
+    const later = (ms: number, run: () => void) => this.around.later(ms, () => void (signal.aborted || run()));
+    const sender = new Sender(this.db, this.api, (roomId) => this.announce({ rooms: [roomId] }), later);
     this.sender = sender;
     void sender.flush();
     const events = {
@@ -148,7 +149,7 @@ export class Client {
       link: (link: Link) => this.announce({ rooms: [], link }),
       signedOut: () => this.announce({ rooms: [], signedOut: true }),
     };
-    await keepInSync(this.db, this.api, events, this.around.pause, signal);
+    await keepInSync(this.db, this.api, this.session.userId, events, this.around.pause, signal);
     this.sender = undefined;
   }
 

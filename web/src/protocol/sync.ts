@@ -37,6 +37,7 @@ export interface SyncEvents {
 export async function keepInSync(
   db: Database,
   api: Api,
+  me: string,
   events: SyncEvents,
   pause: (ms: number) => Promise<void>,
   signal: AbortSignal,
@@ -49,7 +50,7 @@ export async function keepInSync(
   while (!signal.aborted) {
     try {
       const answer = await api.sync(request(window), pos, whole && pos !== undefined ? WAIT : 0, signal);
-      const rooms = await applyAnswer(db, answer);
+      const rooms = await applyAnswer(db, answer, me);
       pos = answer.pos;
       wait = FIRST_PAUSE;
       events.news({ rooms, typing: typing(answer) });
