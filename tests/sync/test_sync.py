@@ -311,6 +311,15 @@ class SyncTest(HomeserverCase):
         self.assertEqual(section["timeline"]["events"], [])
         self.assertIn("m.room.create", {event["type"] for event in section["state"]["events"]})
 
+    async def test_a_new_room_that_is_shown_whole_is_not_limited(self) -> None:
+        since = (await self.sync(self.alice))["next_batch"]
+        room = await self.create_room(self.alice)
+        timeline = (await self.sync(self.alice, since))["rooms"]["join"][room]["timeline"]
+        self.assertEqual((timeline["events"][0]["type"], timeline["limited"]), ("m.room.create", False))
+        small = orjson.dumps({"room": {"timeline": {"limit": 2}}}).decode()
+        timeline = (await self.sync(self.alice, since, filter=small))["rooms"]["join"][room]["timeline"]
+        self.assertEqual((len(timeline["events"]), timeline["limited"]), (2, True))
+
     async def test_a_room_forgotten_meanwhile_is_still_let_go(self) -> None:
         room = await self.shared_room()
         since = (await self.sync(self.bob))["next_batch"]

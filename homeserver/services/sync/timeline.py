@@ -156,7 +156,10 @@ def _choose(txn: Txn, eye: Eye, ask: RoomAsk, page: _Page, limit: int, torn: boo
         start = page.rows[-1].ord
     else:
         start = kept[-1].ord if kept and (ask.after is None or torn) else page.low + 1
-    return Timeline(tuple(reversed(kept)), over or more or torn or ask.newly, start, sifted)
+    # In a room that is new to the client it starts afresh, unless the user made it and everything is here.
+    first = kept[-1].event if kept else None
+    whole = first is not None and first.type == "m.room.create" and first.sender == eye.viewer.user_id and not sifted
+    return Timeline(tuple(reversed(kept)), over or more or torn or (ask.newly and not whole), start, sifted)
 
 
 def _floor(ask: RoomAsk) -> int:
