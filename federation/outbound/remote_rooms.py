@@ -210,6 +210,9 @@ class RemoteRooms:
             snapshot = await self._parts.snapshots.get(room_id)
             if snapshot is None:
                 raise forbidden("You are not in this room")
+            create = snapshot.entries[CREATE]
+            if create is not None and create.event.content.get("m.federate") is False:
+                raise forbidden("The room is for users of its own server")
             stage = Stage(self._parts.author, snapshot.version, snapshot, None)
             draft = Draft(MEMBER, dict(content), user.user_id, invitee)
             await self._parts.snapshots.need(snapshot, stage.keys_of(draft))

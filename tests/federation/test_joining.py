@@ -63,6 +63,14 @@ class Joining(FederationCase):
         await one.post(path, {"user_id": "@nobody:nowhere.invalid"}, alice, expect=502)
         self.assertEqual(list(await one.members(alice, room)), [alice.user_id])
 
+    async def test_a_room_that_does_not_federate_stays_at_home(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        room = await one.create_room(alice, preset="public_chat", creation_content={"m.federate": False})
+        await two.join(bob, room, one.name, expect=403)
+        await one.post(f"rooms/{quote(room)}/invite", {"user_id": bob.user_id}, alice, expect=403)
+        self.assertEqual(list(await one.members(alice, room)), [alice.user_id])
+
     async def test_a_room_is_made_with_somebody_from_elsewhere(self) -> None:
         one, two = self.peers
         alice, bob = await one.register("alice"), await two.register("bob")
