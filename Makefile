@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := homeserver storage federation bridge tests benchmarks setup.py
 
-.PHONY: help run test test-long check format types docs proofs lock bench bench-full clean
+.PHONY: help run test test-long check format types docs proofs lock bench bench-full web clean
 .DEFAULT_GOAL := help
 
 help: ## Show the commands
@@ -54,6 +54,9 @@ lock: ## Write the lock files from pyproject.toml
 	  --custom-compile-command "make lock" tests/clients/mautrix.in -o tests/clients/mautrix.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" tests/media/requirements.in -o tests/media/requirements.txt
+
+web: ## Build the web client into web/dist (needs Node 20.19 or newer)
+	cd web && npm ci && npm run build
 
 clean: ## Remove what the commands made, but not data/
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis _trial_temp*
