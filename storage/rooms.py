@@ -44,6 +44,12 @@ def create(txn: Txn, room_id: str, version: str) -> int:
     return names.learn_room(txn, room_id, version, nid)
 
 
+def set_version(txn: Txn, nid: int, room_id: str, version: str) -> None:
+    """Corrects the version of a room that was only heard of: what invites to it is not to be believed."""
+    txn.put("UPDATE room SET version = ? WHERE nid = ?", (version, nid))
+    names.learn_room(txn, room_id, version, nid)
+
+
 def advance(txn: Txn, nid: int, *, last: int, state: int, next_row: int, heads: Sequence[Head]) -> None:
     """What an append leaves in the row."""
     # A room is in a batch once: its lock is held until the commit.

@@ -126,6 +126,7 @@ class Sender:
             self._of(server).outbox = True
             self._go(self._of(server))
         self._db.subscribe(self.published)
+        self._db.on_reset(self._rooms.clear)
         self._runtime.background("federation", self._keep_going())
         self._read_soon()
 

@@ -308,6 +308,36 @@ class Shakes(HostileCase):
         self.assertEqual(found["errcode"], "M_INVITE_BLOCKED")
 
 
+class Versions(FederationCase):
+    async def test_an_invite_that_lies_about_the_version_does_no_harm(self) -> None:
+        one, two = self.peers
+        alice, bob = await one.register("alice"), await two.register("bob")
+        room = await one.create_room(alice, preset="public_chat", room_version="11")
+        version = ROOM_VERSIONS["6"]
+        lie = build(
+            version,
+            Draft("m.room.member", {"membership": "invite"}, alice.user_id, bob.user_id),
+            room_id=room,
+            prev_events=[PrevRef("$" + "D" * 43)],
+            auth_events=[PrevRef("$" + "E" * 43)],
+            depth=5,
+            ts=1,
+            signer=Signer(one.name, one.key),
+        ).event
+        path = f"/_matrix/federation/v2/invite/{quote(room, safe='')}/{quote(lie.event_id, safe='')}"
+        body = {"room_version": "6", "event": lie.pdu, "invite_room_state": [5, {"type": "x"}]}
+        await signed(one, two, "PUT", path, body)
+        self.assertIn(room, (await two.sync(bob))["rooms"]["invite"])
+        await two.join(bob, room)
+        self.assertEqual(await state_of(one, alice, room), await state_of(two, bob, room))
+        await two.send(bob, room, "here")
+
+        async def heard() -> bool:
+            return await one.bodies(alice, room) == ["here"]
+
+        await self.until(heard)
+
+
 class Chains(HostileCase):
     """What permits events, made by somebody who means no good."""
 

@@ -234,6 +234,10 @@ class Receiver:
         row = await self._db.point(_row, room_id)
         if row is None:
             await self._db.write(rooms.create, room_id, version.id)
+        elif row.version != version.id:
+            if row.heads:
+                return Received(Verdict.REJECTED, f"The room has version {row.version}, not {version.id}")
+            await self._db.write(rooms.set_version, row.nid, room_id, version.id)
         await self.store_outliers(held, found)
         good = await self._db.read(_not_rejected, list(state.values()))
         before = {key: event_id for key, event_id in state.items() if event_id in good}
