@@ -2,7 +2,8 @@
 // Two people chat in two browsers over a real Parley: `npm run build && npm run smoke`. Pictures go to tests/shots/.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +19,9 @@ const SHOTS = fileURLToPath(new URL("./shots/", import.meta.url));
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const PASSWORD = "correct horse battery";
 const DESKTOP = { width: 1280, height: 800 };
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
 const passed = [];
 const problems = [];
@@ -93,6 +97,14 @@ async function step(name, run) {
   console.log(`ok   ${name}`);
 }
 
+/** Accessibility by axe-core, in the theme that is on. */
+async function audit(page, where) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: { type: "tag", values } }), RULES);
+  const found = violations.flatMap((one) => one.nodes.map((node) => `${where}: ${one.id}: ${node.target.join(" ")}: ${node.failureSummary?.split("\n")[1]}`));
+  assert.deepEqual(found, []);
+}
+
 const shot = (page, name) => page.screenshot({ path: join(SHOTS, `${name}.png`) });
 const bubble = (page, text) => page.locator("article", { hasText: text });
 const write = async (page, text) => {
@@ -116,6 +128,7 @@ async function journey(parley, browser, origin, gate) {
 
   await step("a wrong password is said in words", async () => {
     await shot(a, "sign-in");
+    await audit(a, "sign-in");
     await signIn(a, "maya", "wrong password");
     await a.getByText("is not right").waitFor();
   });
@@ -133,6 +146,7 @@ async function journey(parley, browser, origin, gate) {
     await a.locator("textarea").waitFor();
     await b.getByText("Wants to talk").click();
     await shot(b, "invite");
+    await audit(b, "invite");
     await b.getByRole("button", { name: "Accept" }).click();
     await b.locator("textarea").waitFor();
   });
@@ -189,7 +203,9 @@ async function journey(parley, browser, origin, gate) {
     gate.refuse = (asked) => asked.url.includes("/send/");
     await write(b, "Not allowed just now");
     await b.getByRole("button", { name: "Try again" }).waitFor();
+    await b.waitForTimeout(400);
     await shot(b, "failed");
+    await audit(b, "failed message");
     gate.refuse = undefined;
     await b.getByRole("button", { name: "Try again" }).click();
     await bubble(a, "Not allowed just now").waitFor();
@@ -249,6 +265,7 @@ async function journey(parley, browser, origin, gate) {
   await step("signing out forgets everything", async () => {
     await a.getByRole("button", { name: "Optionen" }).click();
     await shot(a, "settings");
+    await audit(a, "settings");
     await a.getByRole("button", { name: "Abmelden" }).click();
     await a.getByText("Willkommen zurück").waitFor();
     const left = await a.evaluate(() => new Promise((resolve) => {
@@ -299,6 +316,13 @@ async function looks(page) {
   }
   await page.setViewportSize(DESKTOP);
   await page.emulateMedia({ colorScheme: "light" });
+  for (const theme of ["light", "dark", "contrast", "contrast-dark"]) {
+    await page.evaluate((name) => (document.documentElement.dataset.theme = name), theme);
+    await page.waitForTimeout(250);
+    await shot(page, `chat-1280-theme-${theme}`);
+    await audit(page, theme);
+  }
+  await page.evaluate(() => delete document.documentElement.dataset.theme);
   await page.getByRole("button", { name: "Settings" }).click();
   await page.getByLabel("Deutsch").click();
   await page.getByRole("heading", { name: "Einstellungen" }).waitFor();
