@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Suites whose tests depend on the database: run once more on PostgreSQL.
 ON_BOTH = ("storage", "http", "accounts", "rooms", "userdata", "e2e", "sync", "media", "appservices", "federation")
 # Suites that start servers of their own: one after the other, they measure and kill.
-ALONE = ("clients", "faults", "fuzz")
+ALONE = ("clients", "faults", "fuzz", "interop")
 
 
 @attrs.frozen
