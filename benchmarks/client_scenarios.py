@@ -235,6 +235,7 @@ async def idle_polls(server: Server, sizes: ClientSizes) -> Figures:
         await asyncio.sleep(IDLE_SECONDS)
     seconds = time.perf_counter() - began
     added = memory_mb(server.pid()) - before
+    assert not any(poll.done() for poll in polls)
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
