@@ -79,7 +79,6 @@ async function person(browser, origin, options = {}) {
   });
   page.on("response", (answer) => {
     if (answer.status() >= 400 && !/\/(login|send|account_data)\b/.test(answer.url())) problems.push(`${answer.status()} ${answer.url()}`);
-    if (process.env.DEBUG && /receipt/.test(answer.url())) console.log(answer.status(), decodeURIComponent(answer.url()).slice(-60));
   });
   await page.goto(origin);
   return page;
@@ -227,7 +226,6 @@ async function journey(parley, browser, origin, gate) {
     for (let tries = 0; tries < 80; tries += 1) {
       if (await bubble(a, "brass lamp").count()) break;
       const moved = await jump(log);
-      if (moved > 1) console.log(`     ${tries}: ${moved}`);
       worst = Math.max(worst, moved);
     }
     await bubble(a, "brass lamp").waitFor();

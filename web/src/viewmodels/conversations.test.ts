@@ -78,3 +78,14 @@ test("a draft shows in the list, live", async () => {
 test("initials are letters of any script", () => {
   expect(["Jonas Berg", "amelie", "李 小龙", "Anna Maria van Dyk", "!!"].map(initials)).toEqual(["JB", "A", "李小", "AD", ""]);
 });
+
+test("what waits to be sent is the last message already", async () => {
+  await client.send("!bike", "m.room.message", { msgtype: "m.text", body: "On my\nway" });
+  await settled();
+  expect(list.rows.get()?.[2]).toMatchObject({ kind: "message", preview: "You: On my way" });
+  const [entry] = await db.getAll("outbox");
+  await db.put("outbox", { ...entry!, state: "failed" });
+  await client.saveDraft("!bike", "");
+  await settled();
+  expect(list.rows.get()?.[2]).toMatchObject({ kind: "failed", preview: "On my way" });
+});

@@ -2,11 +2,11 @@
 // Knows the list of conversations: its rows, their order, and which of them a filter leaves.
 import type { Locale } from "../i18n/locale";
 import type { Change, Client } from "../protocol/client";
-import type { RoomRecord } from "../protocol/records";
+import type { OutboxEntry, RoomRecord } from "../protocol/records";
 import * as store from "../protocol/store";
 import { Value } from "./observable";
 import { localName, pictureOf, tintOf, titleOf } from "./people";
-import { gist } from "./wording";
+import { gist, say } from "./wording";
 
 export interface Row {
   readonly roomId: string;
@@ -33,7 +33,8 @@ export class Conversations {
 
   private readonly records = new Map<string, RoomRecord>();
   private readonly drafts = new Map<string, string>();
-  private readonly failed = new Set<string>();
+  /** What each room has in the outbox that is not sent: the failed one, else the last. */
+  private readonly waiting = new Map<string, OutboxEntry>();
   private readonly typing = new Map<string, readonly string[]>();
   private loaded = false;
   private pending = new Set<string>();
@@ -51,7 +52,9 @@ export class Conversations {
     const [rooms, drafts, outbox] = await Promise.all([store.rooms(db), store.drafts(db), store.outbox(db)]);
     for (const room of rooms) this.records.set(room.roomId, room);
     for (const draft of drafts) this.drafts.set(draft.roomId, draft.text);
-    for (const entry of outbox) if (entry.state === "failed") this.failed.add(entry.roomId);
+    for (const roomId of new Set(outbox.map((entry) => entry.roomId))) {
+      this.wait(roomId, outbox.filter((entry) => entry.roomId === roomId));
+    }
     this.loaded = true;
     this.show();
     return stop;
@@ -99,8 +102,13 @@ export class Conversations {
     if (room) this.records.set(roomId, room);
     if (draft) this.drafts.set(roomId, draft);
     else this.drafts.delete(roomId);
-    if (outbox.some((entry) => entry.state === "failed")) this.failed.add(roomId);
-    else this.failed.delete(roomId);
+    this.wait(roomId, outbox);
+  }
+
+  private wait(roomId: string, outbox: readonly OutboxEntry[]): void {
+    const shown = outbox.findLast((entry) => entry.state === "failed") ?? outbox.at(-1);
+    if (shown) this.waiting.set(roomId, shown);
+    else this.waiting.delete(roomId);
   }
 
   private show(): void {
@@ -128,7 +136,7 @@ export class Conversations {
     const draft = this.drafts.get(room.roomId);
     const kind = invite
       ? "invite"
-      : this.failed.has(room.roomId)
+      : this.waiting.get(room.roomId)?.state === "failed"
         ? "failed"
         : this.typing.get(room.roomId)?.length
           ? "typing"
@@ -153,8 +161,13 @@ export class Conversations {
 
   private preview(room: RoomRecord): string {
     const { last } = room;
-    if (!last) return "";
     const { words } = this.locale;
+    const waiting = this.waiting.get(room.roomId);
+    if (waiting) {
+      const said = say(waiting.content, words).replace(/\s+/gu, " ");
+      return waiting.state === "failed" ? said : words.list.you(said);
+    }
+    if (!last) return "";
     const said = gist(last, words);
     if (last.event.sender === this.client.session.userId) return words.list.you(said);
     if (room.joined <= 2) return said;

@@ -147,7 +147,7 @@ function bubbleOf(stored: StoredEvent, from: Sources): Open | undefined {
     edited: stored.edited !== undefined && !stored.redacted,
     first: true,
     last: true,
-    status: mine ? (readers.length > 0 ? "read" : "sent") : undefined,
+    status: mine && !stored.redacted ? (readers.length > 0 ? "read" : "sent") : undefined,
     readers,
   };
 }
