@@ -226,16 +226,24 @@ async def idle_polls(server: Server, sizes: ClientSizes) -> Figures:
         waiting.append(Person(server.base, made))
 
     await spread(4, sizes.polls, arrive)
-    tokens = [str((await one.sync())["next_batch"]) for one in waiting]
+    answers = 0
+
+    async def listen(one: Person) -> None:
+        nonlocal answers
+        since: str | None = None
+        while True:
+            answer = await one.sync(since, 60_000 if since else 0, set_presence="offline")
+            since, answers = str(answer["next_batch"]), answers + 1
+
     before = memory_mb(server.pid())
-    polls = [asyncio.create_task(one.sync(token, 60_000)) for one, token in zip(waiting, tokens, strict=True)]
-    await asyncio.sleep(2)
-    meter, began = Meter(server), time.perf_counter()
+    polls = [asyncio.create_task(listen(one)) for one in waiting]
+    await asyncio.sleep(5)
+    settled, meter, began = answers, Meter(server), time.perf_counter()
     async with meter.running():
         await asyncio.sleep(IDLE_SECONDS)
     seconds = time.perf_counter() - began
     added = memory_mb(server.pid()) - before
-    assert not any(poll.done() for poll in polls)
+    assert answers == settled and not any(poll.done() for poll in polls)
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)
