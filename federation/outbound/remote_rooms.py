@@ -14,6 +14,7 @@ import orjson
 from federation.inbound.admission import Admission, cited, standing
 from federation.inbound.invites import stripped, stripped_event
 from federation.outbound.client import Client, Query, Refused, segment
+from federation.outbound.delivered import Delivered
 from federation.outbound.proposals import Proposal, merged_signatures, proposed
 from homeserver.protocol.errors import MatrixError, MissingEvents, Rejected, forbidden, not_found
 from homeserver.protocol.events import Draft, Event, StateKey
@@ -65,8 +66,9 @@ class Given:
 class RemoteRooms:
     """Memberships that need another server."""
 
-    def __init__(self, client: Client, admission: Admission, parts: Parts) -> None:
+    def __init__(self, client: Client, admission: Admission, parts: Parts, delivered: Delivered) -> None:
         self._client = client
+        self._delivered = delivered
         self._admission = admission
         self._parts = parts
         self._signer = parts.author.signer
@@ -110,6 +112,8 @@ class RemoteRooms:
         if wrong is not None:
             raise MatrixError(502, "M_UNKNOWN", wrong)
         given = await self._given(version, room_id, answer, event)
+        # "The resident server then ... sends the event to all servers in the room": we need not.
+        self._delivered.add(event.event_id)
         async with self._parts.locks.lock(room_id) as held:
             resident = await self._parts.db.point(federation_rooms.resident, room_id) is not None
             try:

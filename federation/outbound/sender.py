@@ -28,6 +28,7 @@ import orjson
 from twisted.internet.interfaces import IDelayedCall
 
 from federation.outbound.client import Client, segment
+from federation.outbound.delivered import Delivered
 from federation.outbound.destination import Destinations, Health
 from homeserver.runtime import Runtime
 from homeserver.services.database import Database
@@ -87,7 +88,16 @@ class Batch:
 class Sender:
     """Sends to every destination what it is to have."""
 
-    def __init__(self, server_name: str, runtime: Runtime, db: Database, client: Client, health: Destinations) -> None:
+    def __init__(
+        self,
+        server_name: str,
+        runtime: Runtime,
+        db: Database,
+        client: Client,
+        health: Destinations,
+        delivered: Delivered,
+    ) -> None:
+        self._delivered = delivered
         self._server_name = server_name
         self._runtime = runtime
         self._db = db
@@ -225,8 +235,9 @@ class Sender:
 
     async def _hand_out_between(self, after: int, up_to: int) -> int:
         found = await self._db.read(destinations.items, after, up_to)
-        present = await self._servers({item.room for item in found})
-        for item in found:
+        wanted = await self._not_delivered(found)
+        present = await self._servers({item.room for item in wanted})
+        for item in wanted:
             servers = present[item.room]
             target = item.target.partition(":")[2] if item.target is not None else self._server_name
             if target != self._server_name:
@@ -241,6 +252,13 @@ class Sender:
                 self._of(server).outbox = True
                 self._go(self._of(server))
         return found[-1].pos if len(found) >= 5_000 else up_to
+
+    async def _not_delivered(self, found: Sequence[Item]) -> Sequence[Item]:
+        """What others have not passed on for us."""
+        if not found or not self._delivered:
+            return found
+        ids = await self._db.read(federation_rooms.ids_of, [item.nid for item in found])
+        return [item for item, event_id in zip(found, ids, strict=True) if event_id not in self._delivered]
 
     async def _servers(self, rooms: Iterable[int]) -> dict[int, frozenset[str]]:
         """Room → the other servers in it; remembered until somebody comes or goes."""

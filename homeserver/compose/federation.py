@@ -23,6 +23,7 @@ from federation.inbound.third_party import Exchange, ThirdPartyPages
 from federation.inbound.transactions import Takers, Transactions
 from federation.outbound.backfill import Backfill
 from federation.outbound.client import Client
+from federation.outbound.delivered import Delivered
 from federation.outbound.destination import Destinations
 from federation.outbound.keyring import Keyring, OwnKeys
 from federation.outbound.news import News
@@ -74,6 +75,7 @@ class Outbound:
     own: OwnKeys
     keyring: Keyring
     admission: Admission
+    delivered: Delivered
 
 
 @attrs.frozen
@@ -113,7 +115,7 @@ def outbound_of(base: Base) -> Outbound:
     keyring = Keyring(own, runtime, base.db, client, config.federation.key_servers)
     base.lifecycle.on_stop(transport.stop)
     base.lifecycle.on_reload(lambda changed: destinations.change(changed.federation))
-    return Outbound(transport, resolver, destinations, client, own, keyring, Admission(keyring, runtime))
+    return Outbound(transport, resolver, destinations, client, own, keyring, Admission(keyring, runtime), Delivered())
 
 
 def retired_keys(config: Config) -> dict[VerifyKey, int]:
@@ -131,7 +133,7 @@ def elsewhere_of(base: Base, outbound: Outbound) -> Elsewhere:
 
     def rooms(parts: RoomParts) -> RemoteRooms:
         whole = Parts(base.runtime, base.db, parts.locks, parts.snapshots, parts.author, parts.receiver)
-        return RemoteRooms(outbound.client, outbound.admission, whole)
+        return RemoteRooms(outbound.client, outbound.admission, whole, outbound.delivered)
 
     client = outbound.client
 
@@ -191,7 +193,7 @@ def build(base: Base, outbound: Outbound | None, areas: Areas) -> Federation:
 def sending(base: Base, outbound: Outbound, areas: Areas) -> Sender:
     """What goes out by itself."""
     server_name, health = base.config.server_name, outbound.destinations
-    sender = Sender(server_name, base.runtime, base.db, outbound.client, health)
+    sender = Sender(server_name, base.runtime, base.db, outbound.client, health, outbound.delivered)
     news = News(server_name, base.runtime, base.db, sender, areas.userdata.presence, health)
     areas.userdata.typing.observe(news.typing)
     base.lifecycle.on_start(sender.start)

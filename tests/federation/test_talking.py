@@ -139,6 +139,9 @@ class Three(Talking):
             return (await self.one.members(self.alice, self.room)).get(carol.user_id) == "join"
 
         await self.until(known, "carol", advance=0.05)
+        # The server that let her in told the others; three itself sent nothing.
+        three_sender = three.app.local_pages[0]._sender  # type: ignore[attr-defined]
+        self.assertEqual([one.transactions for one in three_sender.known.values()], [])
         await three.send(carol, self.room, "hello from three")
         await self.hears(self.one, self.alice, "hello from three")
         await self.hears(self.two, self.bob, "hello from three")
