@@ -140,6 +140,15 @@ def rooms_read_by(txn: Txn, usr: int, since: int) -> set[int]:
     return {row[0] for row in rows}
 
 
+def read_in(txn: Txn, usr: int, rooms: Sequence[int], since: int) -> set[int]:
+    """Those of the rooms in which the user has read since then."""
+    if not rooms:
+        return set()
+    which, values = txn.any("room", rooms)
+    rows = txn.all(f"SELECT DISTINCT room FROM receipt WHERE {which} AND usr = ? AND pos > ?", (*values, usr, since))
+    return {row[0] for row in rows}
+
+
 def timelines(
     txn: Txn, windows: Sequence[Window], limit: int, types: Sequence[int] | None = None
 ) -> dict[int, list[EventRow]]:

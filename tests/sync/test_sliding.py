@@ -73,6 +73,19 @@ class SlidingSyncTest(SlidingCase):
         self.assertEqual(kinds, {("m.room.name", ""), ("m.room.create", ""), *members})
         self.assertEqual(room["notification_count"], 1)
 
+    async def test_reading_brings_the_new_counts(self) -> None:
+        (room,) = await self.rooms(1)
+        read = [str(await self.send(self.alice, room, body)) for body in ("one", "two", "three")]
+        answer = await self.slide(self.bob, lists={"all": window(9)})
+        self.assertEqual(answer["rooms"][room]["notification_count"], 3)
+        for kind, event, left in (("m.read", read[0], 2), ("m.read.private", read[1], 1)):
+            path = f"/_matrix/client/v3/rooms/{quote(room)}/receipt/{kind}/{quote(event)}"
+            await self.request("POST", path, {}, self.bob, expect=200)
+            answer = await self.slide(self.bob, answer["pos"], lists={"all": window(9)})
+            self.assertEqual(answer["rooms"][room]["notification_count"], left)
+        answer = await self.slide(self.bob, answer["pos"], lists={"all": window(9)})
+        self.assertEqual(answer["rooms"], {})
+
     async def test_growing_the_window_sends_only_further_rooms(self) -> None:
         rooms = await self.rooms(4)
         answer = await self.slide(self.bob, lists={"all": window(1)})

@@ -131,6 +131,8 @@ class SyncTest(HomeserverCase):
         invite = (await self.sync(self.bob, since))["rooms"]["invite"][room]["invite_state"]["events"]
         kinds = {event["type"] for event in invite}
         self.assertTrue({"m.room.create", "m.room.name", "m.room.member"} <= kinds)
+        members = {event["state_key"] for event in invite if event["type"] == "m.room.member"}
+        self.assertEqual(members, {self.alice.user_id, self.bob.user_id})
         started = await self.sync(self.bob)
         self.assertIn(room, started["rooms"]["invite"])
         self.assertNotIn("join", started["rooms"])

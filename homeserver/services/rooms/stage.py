@@ -194,7 +194,7 @@ class Stage:
             if event.key in (CREATE, POWER_LEVELS):
                 self._levels = None
             elif _shows_state(event.type, event.content):
-                self._stripped[event.key[1]] = self._stripped_state()
+                self._stripped[event.key[1]] = self._stripped_state(event)
         self.items.append(item)
         self.built.append(event)
         self._last = ref
@@ -202,9 +202,12 @@ class Stage:
 
     # ---- writing ----
 
-    def _stripped_state(self) -> bytes:
-        """ "invite_room_state: The state of the room at the time of the invite", and of the knock."""
-        shown = [entry.event for key in STRIPPED_KEYS if (entry := self.entry(key)) is not None]
+    def _stripped_state(self, event: Event) -> bytes:
+        """ "invite_room_state: The state of the room at the time of the invite", and of the knock; who invites, too."""
+        keys = list(STRIPPED_KEYS)
+        if event.state_key != event.sender:
+            keys.append(("m.room.member", event.sender))
+        shown = [entry.event for key in keys if (entry := self.entry(key)) is not None]
         return orjson.dumps(
             [{"type": e.type, "state_key": e.state_key, "sender": e.sender, "content": e.content} for e in shown]
         )

@@ -15,7 +15,7 @@ from homeserver.services.notifier import Notifier
 from homeserver.services.sync.engine import LONGEST_WAIT, Sources
 from homeserver.services.sync.joined import JoinedRooms
 from homeserver.services.sync.news import News, Newsroom
-from homeserver.services.sync.sliding.choice import choose
+from homeserver.services.sync.sliding.choice import Choice, choose
 from homeserver.services.sync.sliding.connections import Connection, Step, read_pos, unknown_pos
 from homeserver.services.sync.sliding.extensions import build_extensions, message_position
 from homeserver.services.sync.sliding.job import Job, Tools
@@ -24,6 +24,7 @@ from homeserver.services.sync.sliding.request import SlidingRequest
 from homeserver.services.sync.sliding.rooms import room_results
 from homeserver.services.sync.tokens import SyncToken
 from storage import names, sliding
+from storage.sync_reads import read_in
 from storage.txn import Txn
 
 FEW_ROOMS = 20
@@ -195,10 +196,24 @@ def build(txn: Txn, job: Job) -> Built:
         asked=job.wishes,
         direct=choice.direct,
     )
-    shown = {room: result for room, result in results.items() if is_telling(result)}
+    read = just_read(txn, job, choice)
+    shown = {room: result for room, result in results.items() if room in read or is_telling(result)}
     rooms: object = orjson.Fragment(orjson.dumps(shown)) if len(shown) > FEW_ROOMS else shown
     body: Answer = {"lists": list_results(txn, job, matched), "rooms": rooms, "extensions": extensions}
     return Built(body, bool(shown) or new, step)
+
+
+def just_read(txn: Txn, job: Job, choice: Choice) -> set[str]:
+    """The rooms whose counts are news because the user read there; the merged form has no counts."""
+    news = job.news
+    if job.since is None or job.request.merged:
+        return set()
+    maybe = {
+        ask.room: ask.room_id
+        for ask in choice.asks
+        if news.private_reads or news.receipt_rooms is None or ask.room in news.receipt_rooms
+    }
+    return {maybe[room] for room in read_in(txn, job.user.usr, list(maybe), job.after)}
 
 
 def is_telling(result: Answer) -> bool:
