@@ -54,6 +54,10 @@ lock: ## Write the lock files from pyproject.toml
 	  --custom-compile-command "make lock" tests/clients/mautrix.in -o tests/clients/mautrix.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
 	  --custom-compile-command "make lock" tests/media/requirements.in -o tests/media/requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" tests/clients/requirements.in -o tests/clients/requirements.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	  --custom-compile-command "make lock" tests/harness/synapse.in -o tests/harness/synapse.txt
 
 web: ## Build the web client into web/dist (needs Node 20.19 or newer)
 	cd web && npm ci && npm run build

@@ -24,6 +24,7 @@ import attrs
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "shared secret of the benchmark"
 SYNAPSE_VERSION = "1.163.2"
+PSYCOPG2_VERSION = "2.9.13"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -218,15 +219,24 @@ def parley(folder: Path, postgres: Postgres | None) -> Server:
     return Server("Parley", folder, f"http://127.0.0.1:{port}", run, postgres, database)
 
 
-def synapse_python() -> Path:
-    """The interpreter of the peer's own virtual environment, made and filled at the first call."""
-    home = Path(os.environ.get("PARLEY_PEER_VENV", ROOT / ".cache" / f"synapse-{SYNAPSE_VERSION}"))
+def synapse_python(postgres: bool = False) -> Path:
+    """The interpreter of the peer's own virtual environment, made from its lock file at the first call.
+
+    With `postgres` it also has psycopg2 itself, which is built from source and needs a compiler and libpq's headers.
+    """
+    given = os.environ.get("PARLEY_PEER_VENV")
+    home = Path(given) if given else ROOT / ".cache" / f"synapse-{SYNAPSE_VERSION}"
     python = home / "bin" / "python"
-    if not (home / "bin" / "synapse_homeserver").exists():
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if not given and not (home / "done").exists():
+        shutil.rmtree(home, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", f"matrix-synapse[postgres]=={SYNAPSE_VERSION}"], check=True
-        )
+        lock = Path(__file__).with_name("synapse.txt")
+        subprocess.run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], check=True)
+        (home / "done").touch()
+    if postgres and not given and not (home / "done-postgres").exists():
+        subprocess.run([*pip, f"psycopg2=={PSYCOPG2_VERSION}"], check=True)
+        (home / "done-postgres").touch()
     return python
 
 
@@ -269,7 +279,7 @@ def synapse(folder: Path, postgres: Postgres | None) -> Server:
     }
     path = folder / "homeserver.yaml"
     path.write_text(json.dumps(config, indent=1))
-    python = synapse_python()
+    python = synapse_python(postgres is not None)
     generate = [str(python), "-m", "synapse.app.homeserver", "-c", str(path), "--generate-keys"]
     subprocess.run(generate, check=True, cwd=folder, stdout=subprocess.DEVNULL)
     run = [str(python), "-m", "synapse.app.homeserver", "-c", str(path)]
