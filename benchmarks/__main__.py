@@ -24,7 +24,7 @@ from tests.harness.servers import SYNAPSE_VERSION, Postgres, Server, memory_mb, 
 
 SMALL = {
     "Parley": Sizes(2000, 20, 50, 100, 300, 4000, 4000),
-    "Synapse": Sizes(200, 20, 50, 10, 300, 1000, 1000),
+    "Synapse": Sizes(200, 20, 50, 10, 300, 600, 600),
 }
 TINY = {
     "Parley": Sizes(200, 20, 10, 10, 20, 300, 300),
